@@ -1,0 +1,32 @@
+"""Make, check and use control vectors on quantised GGUF models, with llama.cpp and nothing heavier.
+
+The names below are what other programs may import. They load on first use, so that `import ggufsteer` costs nothing and
+loads no model library. Inside the package nobody imports from here: a module names the floor it needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ggufsteer.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from ggufsteer.errors import ExitCode, SteerError
+
+_HOMES = {
+    "ExitCode": "ggufsteer.errors",
+    "SteerError": "ggufsteer.errors",
+}
+
+__all__ = ["ExitCode", "SteerError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module that holds a public name, the first time the name is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ggufsteer' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return list(__all__)

@@ -1,0 +1,1 @@
+"""The model: the only floor that imports llama_cpp."""

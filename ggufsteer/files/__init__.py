@@ -1,0 +1,1 @@
+"""What is read and written: GGUF, vectors, recipes, pairs. Knows no model library."""
