@@ -1,1 +1,1 @@
-"""The command line: one file a command group, and the only floor that prints."""
+"""The command line: reads the flags, calls one task, prints what it returns. It knows no tensors and no model library."""

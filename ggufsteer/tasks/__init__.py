@@ -1,1 +1,1 @@
-"""What a person asks for, one module a verb: knows recipes and models, knows nothing of terminals."""
+"""What a person asks for: plan a contrast, extract a vector, make one from a phrase, answer with it. Nothing here prints."""

@@ -1,0 +1,148 @@
+"""The entry point: finds the command, imports only that one, and turns every failure into one message and an exit code.
+
+A command's module is imported when that command is called, so that `ggufsteer --help` loads no model library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from ggufsteer.errors import ExitCode, SteerError
+from ggufsteer.version import VERSION
+
+MAXIMUM_HELP_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command lives and what the list of commands says about it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "extract": LazyCommand("ggufsteer.cli.extract", "extract_command", "Compute a control vector from a recipe."),
+    "make": LazyCommand("ggufsteer.cli.make", "make_command", "Make a control vector from a phrase."),
+    "recipe": LazyCommand("ggufsteer.cli.recipe", "recipe_group", "Write, check and look at recipes."),
+    "try": LazyCommand("ggufsteer.cli.try_", "try_command", "Answer a question without and with a vector."),
+}
+
+
+@dataclass
+class Settings:
+    """What holds for the whole call."""
+
+    debug: bool = False
+
+
+class Application(click.Group):
+    """A group that imports commands on demand and never shows a traceback unless `--debug` was given."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands without importing any."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; an unknown name fails with the nearest known one."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            raise SteerError(f"there is no command '{cmd_name}'", _hint_for_command(cmd_name))
+        command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table above, so that no command has to be imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+        """Run one command and leave the process with its exit code."""
+        settings = Settings()
+        extra.pop("standalone_mode", None)
+        try:
+            super().main(args, prog_name or "ggufsteer", standalone_mode=False, obj=settings, **extra)
+            sys.stdout.flush()
+        except BaseException as problem:
+            sys.exit(_report(problem, settings))
+        sys.exit(ExitCode.OK)
+
+
+def _hint_for_command(name: str) -> str:
+    from ggufsteer.text import nearest
+
+    known = nearest(name, list(COMMANDS))
+    return f"did you mean '{known}'?" if known else "see `ggufsteer --help`"
+
+
+def _report(problem: BaseException, settings: Settings) -> int:
+    """Say on stderr what went wrong and return the exit code for it."""
+    from ggufsteer.cli import console
+
+    if isinstance(problem, SystemExit):
+        return problem.code if isinstance(problem.code, int) else int(ExitCode.FAILED)
+    if isinstance(problem, BrokenPipeError):
+        # The reader of our pipe has gone (`| head`); Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    if settings.debug:
+        import traceback
+
+        traceback.print_exception(problem)
+    if isinstance(problem, (KeyboardInterrupt, click.Abort)):
+        console.error("interrupted; nothing was written")
+        return int(ExitCode.INTERRUPTED)
+    if isinstance(problem, SteerError):
+        console.error(problem.message, problem.hint)
+        return int(problem.exit_code)
+    if isinstance(problem, click.ClickException):
+        return _report_usage(problem)
+    console.error(f"{type(problem).__name__}: {problem}", "this is a fault of ggufsteer; `--debug` shows where")
+    return int(ExitCode.FAILED)
+
+
+def _report_usage(problem: click.ClickException) -> int:
+    from ggufsteer.cli import console
+
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    hint = f"see `{context.command_path} --help`" if context is not None else ""
+    console.error(problem.format_message(), hint)
+    return problem.exit_code
+
+
+def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from ggufsteer.cli import console
+
+        console.line(f"ggufsteer {VERSION}")
+        context.exit()
+
+
+@click.group(
+    cls=Application,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAXIMUM_HELP_WIDTH},
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_obj
+def application(settings: Settings, debug: bool) -> None:
+    """Make, check and use control vectors on quantised GGUF models.
+
+    A control vector shifts a model's hidden states, and with them its answers, towards a concept. The files that come
+    out load in unmodified llama.cpp with --control-vector.
+    """
+    settings.debug = settings.debug or debug
+
+
+def main() -> NoReturn:
+    """Run the command line with the arguments of this process (the entry point of the package)."""
+    application.main()

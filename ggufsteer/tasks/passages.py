@@ -1,0 +1,146 @@
+"""One side of a pair: what the model reads, as text and as tokens.
+
+A passage is either plain text or a chat of one question, each with or without an answer after it. This module decides
+how it becomes tokens; which of them are read is decided in `positions`. It knows no recipe and no hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ggufsteer.errors import SteerError
+
+OPEN_THINKING = "<think>"
+CLOSED_THINKING = "<think>\n\n</think>\n\n"
+
+
+class Tokenizer(Protocol):
+    """The part of the engine's model that turns text into tokens; a test can stand in for it without a model."""
+
+    @property
+    def has_chat_template(self) -> bool: ...
+    @property
+    def n_ctx(self) -> int: ...
+    def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]: ...
+    def detokenize(self, tokens: Sequence[int]) -> str: ...
+    def is_special(self, token: int) -> bool: ...
+    def render_chat(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str: ...
+    def encode_rendered(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What is read on one side of a pair."""
+
+    text: str
+    """The question of a chat, or plain text."""
+    chat: bool = False
+    """Whether `text` goes through the model's chat template as a user message."""
+    system: str = ""
+    """The system prompt of the chat; empty means that there is none: the model's plain self."""
+    answer: str | None = None
+    """What follows the question; None where the state is read before any answer."""
+    asked_under: str | None = None
+    """The system prompt under which the model is to make the answer itself; None where it has not to."""
+    answer_tokens: tuple[int, ...] | None = None
+    """The tokens of an answer that the model made, so that they are read back exactly as they were made."""
+    suffix: str | None = None
+    """The text at which `text` is cut at each token, each cut a pair of its own (repeng's shape)."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A passage as tokens."""
+
+    text: str
+    """What the tokens were made from, chat template included, without the answer's own tokens."""
+    tokens: tuple[int, ...]
+    answer_start: int
+    """Index of the first token of the answer; `len(tokens)` where there is none."""
+    special: tuple[bool, ...]
+    """For each token whether it is a special one (start of text, end of turn) that is no content."""
+    opens_answer: bool
+    """Whether the last token is the one that the answer follows: a chat prompt without an answer."""
+
+
+def chat_text(model: Tokenizer, question: str, system: str = "") -> str:
+    """Return the chat of one question as the model's own template writes it, ready for the answer.
+
+    A template that knows no system role (Gemma's refuses it, others drop it in silence) gets the system prompt in
+    front of the question instead. A template that opens a block of reasoning gets it closed, so that an answer begins
+    where the prompt ends.
+
+    Args:
+        model: Whose chat template is used.
+        question: The user's message.
+        system: The system prompt; empty leaves the message out.
+
+    Raises:
+        SteerError: The model has no chat template, or it fails on every form of the chat.
+    """
+    if not model.has_chat_template:
+        raise SteerError(
+            "the model has no chat template, but the recipe asks for a chat",
+            'use a chat model, or a contrast of plain text: kind = "pairs" with chat = false, or kind = "files"',
+        )
+    user = {"role": "user", "content": question}
+    rendered = _with_system(model, user, system) if system else model.render_chat([user])
+    if rendered.rstrip().endswith(OPEN_THINKING):
+        rendered = rendered.rstrip().removesuffix(OPEN_THINKING) + CLOSED_THINKING
+    return rendered
+
+
+def _with_system(model: Tokenizer, user: dict[str, str], system: str) -> str:
+    try:
+        rendered = model.render_chat([{"role": "system", "content": system}, user])
+    except SteerError:
+        rendered = ""
+    # Templates trim what they are given, so look for the trimmed words.
+    if system.strip() in rendered:
+        return rendered
+    return model.render_chat([{"role": "user", "content": f"{system}\n\n{user['content']}"}])
+
+
+def encode(model: Tokenizer, passage: Passage) -> Encoded:
+    """Turn a passage into tokens.
+
+    A given answer is tokenised together with what stands before it, as the model would meet it, and begins where the
+    tokens first differ from those of the prompt alone. An answer that the model made keeps its tokens.
+
+    Raises:
+        SteerError: There is no chat template for a chat.
+    """
+    prompt = chat_text(model, passage.text, passage.system) if passage.chat else passage.text
+    prompt_tokens = _tokens(model, prompt, passage.chat)
+    if passage.answer_tokens is not None:
+        tokens, answer_start = prompt_tokens + list(passage.answer_tokens), len(prompt_tokens)
+    elif passage.answer is not None:
+        tokens = _tokens(model, prompt + passage.answer, passage.chat)
+        answer_start = common_prefix_length(prompt_tokens, tokens)
+    else:
+        tokens, answer_start = prompt_tokens, len(prompt_tokens)
+    return Encoded(
+        text=prompt,
+        tokens=tuple(tokens),
+        answer_start=answer_start,
+        special=tuple(model.is_special(token) for token in tokens),
+        opens_answer=passage.chat and answer_start == len(tokens),
+    )
+
+
+def _tokens(model: Tokenizer, text: str, chat: bool) -> list[int]:
+    return model.encode_rendered(text) if chat else model.tokenize(text)
+
+
+def common_prefix_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many tokens two sequences share from their beginning.
+
+    >>> common_prefix_length([1, 2, 3], [1, 2, 9, 3])
+    2
+    """
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return index
+    return min(len(first), len(second))
