@@ -1,1 +1,4 @@
-"""What is read and written: GGUF, vectors, recipes, pairs. Knows no model library."""
+"""Everything that is read from or written to disk: GGUF, vectors, recipes, contrast pairs.
+
+Knows formats and their limits. Does not know llama.cpp, the terminal, or how a vector is computed.
+"""

@@ -1,0 +1,244 @@
+"""A control vector in memory: one direction a layer, where they came from, and arithmetic on them.
+
+Layer N is the output of block N, counted from 0: llama.cpp's tensor `l_out-N`. Layer 0 cannot be steered and is never
+held. "+" points towards the positive side of the recipe, and strength 1.0 is the recommended dose. It does not know
+files (see `vector`) or engines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufsteer.errors import FileFormatError, MisfitError, SteerError
+from ggufsteer.files.model_identity import ModelIdentity
+
+Direction = NDArray[np.float32]
+PRODUCERS = ("ggufsteer", "repeng", "cvector-generator", "jukofyork", "unknown")
+
+
+def _no_names() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+def _no_layers() -> Mapping[int, float]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a vector came from: enough to make it again, and to refuse it where it does not belong."""
+
+    name: str = ""
+    description: str = ""
+    recipe_text: str = ""
+    recipe_hash: str = ""
+    """SHA-256 of `recipe_text`, in hexadecimal."""
+    model: ModelIdentity | None = None
+    """The model that it was extracted from; None when the file does not say."""
+    model_hint: str = ""
+    """`controlvector.model_hint` of another producer's file: an architecture, or a model type of transformers."""
+    method: str = ""
+    position: str = ""
+    layers: tuple[int, ...] = ()
+    """The layers that were extracted, in order."""
+    separation: Mapping[int, float] = field(default_factory=_no_layers)
+    """Area under the ROC curve on held-out pairs, a layer."""
+    state_norms: Mapping[int, float] = field(default_factory=_no_layers)
+    """Median length of the model's own states, a layer."""
+    dose: float = 1.0
+    """How many natural sizes strength 1.0 stands for; already multiplied into the directions."""
+    strength_recommended: float = 1.0
+    strength_maximum: float | None = None
+    """The largest strength that still stays fluent; None when it was not measured."""
+    measured_on: str = ""
+    versions: Mapping[str, str] = field(default_factory=_no_names)
+    seed: int | None = None
+    producer: str = "ggufsteer"
+    operation: str = "add"
+    hook: str = "l_out"
+
+
+@dataclass(frozen=True, eq=False)
+class ControlVector:
+    """Directions by layer (each float32, shape (n_embd,)), with their provenance.
+
+    `+`, `-` and `* number` work layer by layer; a layer that only one side has counts as zero on the other.
+    """
+
+    directions: Mapping[int, Direction]
+    provenance: Provenance = field(default_factory=Provenance)
+    notes: tuple[str, ...] = ()
+    """What was corrected, dropped or could not be known when the vector was read; for people."""
+
+    def __post_init__(self) -> None:
+        """Copy, order and check the directions; raises `FileFormatError` when they cannot be used."""
+        checked = {layer: _checked(layer, self.directions[layer]) for layer in sorted(self.directions)}
+        if not checked:
+            raise FileFormatError("the vector has no layer", "extract at least one layer from 1 on")
+        if len({direction.size for direction in checked.values()}) > 1:
+            sizes = ", ".join(f"layer {layer}: {direction.size}" for layer, direction in checked.items())
+            raise FileFormatError(f"the directions differ in length ({sizes})", "make the vector again")
+        object.__setattr__(self, "directions", MappingProxyType(checked))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have a direction, in ascending order."""
+        return tuple(self.directions)
+
+    @property
+    def n_embd(self) -> int:
+        """Length of each direction: the width of the residual stream."""
+        return next(iter(self.directions.values())).size
+
+    def __add__(self, other: ControlVector) -> ControlVector:
+        """Add layer by layer; raises `MisfitError` when the two were made for models of different shape."""
+        return self._joined(other, 1.0, "+")
+
+    def __sub__(self, other: ControlVector) -> ControlVector:
+        """Subtract layer by layer; raises `MisfitError` when the two were made for models of different shape."""
+        return self._joined(other, -1.0, "-")
+
+    def __neg__(self) -> ControlVector:
+        """Point the other way."""
+        return self * -1.0
+
+    def __mul__(self, factor: float) -> ControlVector:
+        """Scale all directions; raises `SteerError` when the factor or the result is not finite."""
+        if not math.isfinite(factor):
+            raise SteerError(f"a vector cannot be scaled by {factor}", "give a finite number")
+        with np.errstate(over="ignore"):
+            scaled = {layer: direction * np.float32(factor) for layer, direction in self.directions.items()}
+        return dataclasses.replace(self, directions=scaled)
+
+    __rmul__ = __mul__
+
+    def limited_to(self, layers: Iterable[int]) -> ControlVector:
+        """Keep only these layers; raises `SteerError` when one is not there."""
+        wanted = sorted(set(layers))
+        missing = [layer for layer in wanted if layer not in self.directions]
+        if missing or not wanted:
+            raise SteerError(f"the vector has no layer {missing or wanted}", f"it has {_listed(self.layers)}")
+        return dataclasses.replace(self, directions={layer: self.directions[layer] for layer in wanted})
+
+    def as_rows(self, n_layer: int) -> NDArray[np.float32]:
+        """The buffer that llama.cpp takes: float32 (n_layer - 1, n_embd), row k for layer k + 1, zeros where none.
+
+        Raises `MisfitError` when a layer lies past the model's end.
+        """
+        if self.layers[-1] >= n_layer:
+            raise MisfitError(
+                f"the vector steers layer {self.layers[-1]}, but the model's last one is {n_layer - 1}",
+                "use the model that it was made for",
+            )
+        rows = np.zeros((n_layer - 1, self.n_embd), dtype=np.float32)
+        for layer, direction in self.directions.items():
+            rows[layer - 1] = direction
+        return rows
+
+    def check_fits(self, model: ModelIdentity, *, force: bool = False) -> list[str]:
+        """Check that this vector may steer that model; returns warnings.
+
+        Raises `MisfitError` when the width differs, a layer lies past the model's end, the operation is not addition to
+        `l_out`, or the vector was made from another file of the same shape. `force` turns only the last one into a
+        warning: the others cannot work.
+        """
+        name = f"vector '{self.provenance.name}'" if self.provenance.name else "the vector"
+        if self.n_embd != model.n_embd:
+            raise MisfitError(
+                f"{name} is {self.n_embd} wide, but model {model.label} is {model.n_embd} wide", _USE_THE_MODEL
+            )
+        if self.layers[-1] >= model.n_layer:
+            raise MisfitError(
+                f"{name} steers layer {self.layers[-1]}, but the last layer of model {model.label} is "
+                f"{model.n_layer - 1}",
+                _USE_THE_MODEL,
+            )
+        if (self.provenance.operation, self.provenance.hook) != ("add", "l_out"):
+            raise MisfitError(
+                f"{name} is meant for operation '{self.provenance.operation}' at '{self.provenance.hook}', "
+                "not to be added to 'l_out'",
+                "extract it again as an additive vector",
+            )
+        doubt = self._doubt(name, model)
+        if doubt and self.provenance.model is not None and self.provenance.model.content_hash and not force:
+            raise MisfitError(doubt, "use that model, or --force if you know that the two belong together")
+        return [doubt] if doubt else []
+
+    def _doubt(self, name: str, model: ModelIdentity) -> str:
+        """Say what speaks against this vector belonging to that model; empty when nothing does."""
+        own = self.provenance.model
+        if own is None:
+            hint = self.provenance.model_hint
+            made_for = f"; it says it was made for '{hint}'" if hint and hint != model.architecture else ""
+            return f"{name} does not say which model file it was made from{made_for}"
+        if not own.content_hash or not model.content_hash:
+            return f"it cannot be told whether {name}, made from {own.label}, belongs to this file of {model.label}"
+        if own.content_hash != model.content_hash:
+            return f"{name} was made from another file: {own.label}, hash {own.content_hash[:12]}…; this is {model.label}, hash {model.content_hash[:12]}…"
+        return ""
+
+    def _joined(self, other: ControlVector, sign: float, symbol: str) -> ControlVector:
+        if self.n_embd != other.n_embd:
+            raise MisfitError(
+                f"vectors of {self.n_embd} and {other.n_embd} values cannot be combined", "use vectors of one model"
+            )
+        zero = np.zeros(self.n_embd, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            directions = {
+                layer: self.directions.get(layer, zero) + np.float32(sign) * other.directions.get(layer, zero)
+                for layer in {*self.layers, *other.layers}
+            }
+        first, second = self.provenance, other.provenance
+        return ControlVector(
+            directions,
+            Provenance(
+                name=f"{first.name or 'vector'} {symbol} {second.name or 'vector'}",
+                model=_common_model(first.model, second.model),
+                model_hint=first.model_hint or second.model_hint,
+                layers=tuple(sorted(directions)),
+                versions=first.versions,
+                producer=first.producer if first.producer == second.producer else "unknown",
+            ),
+            self.notes + tuple(note for note in other.notes if note not in self.notes),
+        )
+
+
+_USE_THE_MODEL = "use the model that it was made for, or extract it again from this one"
+
+
+def _checked(layer: int, direction: Direction) -> Direction:
+    if isinstance(layer, bool) or not isinstance(layer, int) or layer < 1:
+        raise FileFormatError(
+            f"layer {layer} cannot be steered: llama.cpp never adds there", "leave it out; layers start at 1"
+        )
+    copy = np.array(direction, dtype=np.float32)
+    if copy.ndim != 1 or copy.size == 0:
+        raise FileFormatError(f"the direction of layer {layer} has shape {copy.shape}, not (n_embd,)", "flatten it")
+    if not np.isfinite(copy).all():
+        raise FileFormatError(f"the direction of layer {layer} holds NaN or infinite values", "make the vector again")
+    copy.setflags(write=False)
+    return copy
+
+
+def _common_model(first: ModelIdentity | None, second: ModelIdentity | None) -> ModelIdentity | None:
+    """The model that a sum belongs to: without a hash where the two came from different files of one shape."""
+    if first is None or second is None or first == second:
+        return first or second
+    if (first.architecture, first.n_layer) != (second.architecture, second.n_layer):
+        raise MisfitError(
+            f"vectors for {first.label} and {second.label} cannot be combined", "use vectors of one model"
+        )
+    if first.content_hash == second.content_hash:
+        return first
+    return dataclasses.replace(first, content_hash="", path=None)
+
+
+def _listed(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers))

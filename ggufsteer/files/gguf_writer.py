@@ -1,0 +1,78 @@
+"""Laying out a small GGUF file as bytes, always the same for the same content.
+
+`gguf.GGUFWriter` opens the target itself, writes in place and ends the program on some errors; this writer only returns
+bytes, for `write_atomically` to put in place. It writes what control vectors need: scalars, strings, arrays of them, and
+F32 tensors of one dimension.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+_VERSION = 3
+_ALIGNMENT = 32
+_F32 = 0
+
+
+class ValueType(IntEnum):
+    """GGUF's numbers for the types that are written here."""
+
+    UINT32 = 4
+    INT32 = 5
+    STRING = 8
+    ARRAY = 9
+    INT64 = 11
+    FLOAT64 = 12
+
+
+_CODES = {ValueType.UINT32: "I", ValueType.INT32: "i", ValueType.INT64: "q", ValueType.FLOAT64: "d"}
+Scalar = int | float | str
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A metadata value with the type that it is stored as; a tuple is stored as an array of that type."""
+
+    type: ValueType
+    value: Scalar | tuple[Scalar, ...]
+
+
+def gguf_bytes(metadata: Mapping[str, Typed], tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The whole file: header, metadata and one-dimensional F32 tensors, in the order given, little-endian."""
+    parts = [b"GGUF", struct.pack("<IQQ", _VERSION, len(tensors), len(metadata))]
+    parts += [_string(key) + _value(typed) for key, typed in metadata.items()]
+    offset = 0
+    for name, tensor in tensors.items():
+        parts.append(_string(name) + struct.pack("<IQIQ", 1, tensor.size, _F32, offset))
+        offset += _padded(tensor.size * 4)
+    header = b"".join(parts)
+    data = [tensor.astype("<f4").tobytes().ljust(_padded(tensor.size * 4), b"\0") for tensor in tensors.values()]
+    return b"".join([header.ljust(_padded(len(header)), b"\0"), *data])
+
+
+def _padded(size: int) -> int:
+    return size + -size % _ALIGNMENT
+
+
+def _string(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(typed: Typed) -> bytes:
+    if isinstance(typed.value, tuple):
+        head = struct.pack("<IIQ", ValueType.ARRAY, typed.type, len(typed.value))
+        return head + _elements(typed.type, typed.value)
+    return struct.pack("<I", typed.type) + _elements(typed.type, (typed.value,))
+
+
+def _elements(value_type: ValueType, values: Sequence[Scalar]) -> bytes:
+    if value_type is ValueType.STRING:
+        return b"".join(_string(str(value)) for value in values)
+    return struct.pack(f"<{len(values)}{_CODES[value_type]}", *values)

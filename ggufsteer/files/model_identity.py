@@ -1,0 +1,75 @@
+"""Which model this is, read from the file's header alone.
+
+Name, architecture, number of blocks, width, and a hash of the weights: enough to tell before any work whether a vector
+fits. It does not load the model and does not know llama.cpp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ggufsteer.errors import FileFormatError
+from ggufsteer.files.gguf import GGUFHeader, payload_hash, read_header
+
+_LARGEST_COUNT = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """One model file, as far as a vector has to know it. Where it lies is no part of what it is."""
+
+    name: str
+    """`general.name` of the file, or the file's own name without its ending."""
+    architecture: str
+    """`general.architecture`, such as "llama"."""
+    n_layer: int
+    """Number of blocks; the layers that can be steered are 1 to n_layer - 1."""
+    n_embd: int
+    """Width of the residual stream."""
+    content_hash: str
+    """SHA-256 of the tensor data (see `payload_hash`); empty when it was not computed."""
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """Name, architecture and shape in a few words, for messages."""
+        return f"'{self.name}' ({self.architecture}, {self.n_layer} layers, {self.n_embd} wide)"
+
+
+def from_header(path: Path | str, header: GGUFHeader | None = None, *, with_hash: bool = True) -> ModelIdentity:
+    """Describe the model in a GGUF file without loading it.
+
+    `header` saves reading it again; `with_hash=False` saves reading the weights (seconds for large models). Raises
+    `FileFormatError` when the file is no GGUF, or holds something else than a language model.
+    """
+    path = Path(path)
+    header = read_header(path) if header is None else header
+    architecture = header.metadata.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture:
+        raise FileFormatError(f"{path}: key general.architecture is {architecture!r:.60}, not a name", _MEND)
+    if architecture == "controlvector":
+        raise FileFormatError(
+            f"{path}: is a control vector (general.architecture = 'controlvector'), not a model", _MEND
+        )
+    if header.metadata.get("general.type") == "adapter":
+        raise FileFormatError(f"{path}: is an adapter (general.type = 'adapter'), not a model", _MEND)
+    name = header.metadata.get("general.name")
+    return ModelIdentity(
+        name=name if isinstance(name, str) and name.strip() else path.stem,
+        architecture=architecture,
+        n_layer=_count(path, header, f"{architecture}.block_count"),
+        n_embd=_count(path, header, f"{architecture}.embedding_length"),
+        content_hash=payload_hash(path) if with_hash else "",
+        path=path,
+    )
+
+
+_MEND = "give the GGUF file of a language model"
+
+
+def _count(path: Path, header: GGUFHeader, key: str) -> int:
+    value = header.metadata.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_COUNT:
+        raise FileFormatError(f"{path}: key {key} is {value!r:.60}, not a positive whole number", _MEND)
+    return value
