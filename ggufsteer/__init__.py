@@ -7,7 +7,7 @@ loads no model library. Inside the package nobody imports from here: a module na
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ggufsteer.version import VERSION as __version__
+from ggufsteer.version import VERSION as __version__  # noqa: N811 (the customary name for it)
 
 if TYPE_CHECKING:
     from ggufsteer.errors import ExitCode, SteerError

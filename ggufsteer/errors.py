@@ -1,8 +1,8 @@
 """What can go wrong, as exceptions that a person can act on, and the exit codes of the program.
 
-This is the bottom floor: it imports nothing of the package. It decides how a failure is worded (a message that names file,
-key and value seen, and a hint that says how to mend it) and which exit code it ends with; it does not know how either is
-shown.
+This is the bottom floor: it imports nothing of the package. It decides what a failure consists of (a message that names
+file, key and value seen, and a hint that says how to mend it) and which exit code it ends with; it does not know how
+either is shown.
 """
 
 from enum import IntEnum

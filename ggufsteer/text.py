@@ -1,7 +1,8 @@
 """Text from outside, made safe for a terminal and for HTML alike; and the nearest known word to a mistyped one.
 
 Model output, GGUF metadata, recipe strings and file names may hold escape sequences that move the cursor, set the
-clipboard or hide text, and marks that turn the reading direction around. One cleaner takes all of it, whole or in pieces.
+clipboard or hide text, and marks that turn the reading direction around. One cleaner takes all of it, whole or in
+pieces.
 
 What comes out holds no control character but line feed and tab, no bidirectional control, no invisible tag character
 and no lone surrogate. Brackets and angle brackets stay, because they are ordinary text: whoever prints must not parse

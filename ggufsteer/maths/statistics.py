@@ -1,0 +1,65 @@
+"""How well directions tell two sides apart, and how large the states are that they will be added to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufsteer.maths.directions import Directions, Rows
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How far apart two sides lie along one direction a layer; both arrays have shape (layers,)."""
+
+    auc: NDArray[np.float64]
+    """How often a positive state lies further along the direction than a negative one: 1 always, 0.5 by chance."""
+    d_prime: NDArray[np.float64]
+    """Distance of the two means in units of the spread within a side, positive where the positive side lies further.
+
+    0 where the means are equal; infinite where they differ and no side has any spread, as with one state a side.
+    """
+
+
+def separation(directions: Directions, positive: Rows, negative: Rows) -> Separation:
+    """Measure how well each layer's direction tells the two sides apart.
+
+    Meant for states that the directions were *not* made from: on their own states even a useless direction looks good.
+    Length does not matter. The directions must be whole ones, not block deltas.
+
+    Args:
+        directions: (layers, embd), `+` towards the positive side.
+        positive: (observations, layers, embd).
+        negative: (observations, layers, embd); the numbers of observations may differ.
+
+    >>> rows = np.array([[[1.0, 0.0]], [[2.0, 5.0]], [[3.0, 0.0]]], dtype=np.float32)
+    >>> separation(np.array([[1.0, 0.0]], dtype=np.float32), rows + 3, rows).auc
+    array([1.])
+    """
+    axes = directions.astype(np.float64)
+    ours = np.einsum("old,ld->lo", positive, axes)  # (layers, observations)
+    theirs = np.einsum("old,ld->lo", negative, axes)
+    auc = np.array([_auc(*scores) for scores in zip(ours, theirs, strict=True)])
+    gap = ours.mean(axis=1) - theirs.mean(axis=1)
+    spread = np.sqrt((ours.var(axis=1) + theirs.var(axis=1)) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d_prime = np.where(gap == 0.0, 0.0, gap / spread)
+    return Separation(auc=auc, d_prime=d_prime)
+
+
+def _auc(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """Give the share of pairs in which ours is larger; ties count one half."""
+    ordered = np.sort(theirs)
+    beaten = np.searchsorted(ordered, ours, side="left") + np.searchsorted(ordered, ours, side="right")
+    return float(beaten.mean() / (2 * len(theirs)))
+
+
+def state_norms(rows: Rows) -> NDArray[np.float64]:
+    """Give the median length of the states of each layer: (observations, layers, embd) to (layers,).
+
+    The median, because single tokens (the first one above all) have states a hundred times as long as the others.
+
+    >>> state_norms(np.array([[[3.0, 4.0]], [[3.0, 4.0]], [[300.0, 400.0]]], dtype=np.float32))
+    array([5.])
+    """
+    return np.asarray(np.median(np.linalg.norm(rows.astype(np.float64), axis=2), axis=0))
