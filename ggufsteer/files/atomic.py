@@ -38,14 +38,14 @@ def write_atomically(
     final = Path(os.path.realpath(target))
     temporary = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.tmp")
     with _explained(target), _removed_on_failure(temporary):
-        with open(temporary, "xb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         if verify is not None:
             verify(temporary)
         _keep_permissions(final, temporary)
-        os.replace(temporary, final)
+        temporary.replace(final)
     _flush_folder(final.parent)
 
 
@@ -117,7 +117,7 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
 def _keep_permissions(final: Path, temporary: Path) -> None:
     """Give the new file the permissions of the one that it replaces."""
     with contextlib.suppress(FileNotFoundError):
-        os.chmod(temporary, stat.S_IMODE(final.stat().st_mode))
+        temporary.chmod(stat.S_IMODE(final.stat().st_mode))
 
 
 def _flush_folder(folder: Path) -> None:

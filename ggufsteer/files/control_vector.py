@@ -181,7 +181,10 @@ class ControlVector:
         if not own.content_hash or not model.content_hash:
             return f"it cannot be told whether {name}, made from {own.label}, belongs to this file of {model.label}"
         if own.content_hash != model.content_hash:
-            return f"{name} was made from another file: {own.label}, hash {own.content_hash[:12]}…; this is {model.label}, hash {model.content_hash[:12]}…"
+            return (
+                f"{name} was made from another file: {own.label}, hash {own.content_hash[:12]}…; "
+                f"this is {model.label}, hash {model.content_hash[:12]}…"
+            )
         return ""
 
     def _joined(self, other: ControlVector, sign: float, symbol: str) -> ControlVector:

@@ -256,9 +256,7 @@ def _read_version(cursor: _Cursor) -> int:
     return version
 
 
-def _read_metadata(
-    cursor: _Cursor, limits: Limits, n_keys: int
-) -> tuple[dict[str, MetadataValue], dict[str, int]]:
+def _read_metadata(cursor: _Cursor, limits: Limits, n_keys: int) -> tuple[dict[str, MetadataValue], dict[str, int]]:
     metadata: dict[str, MetadataValue] = {}
     types: dict[str, int] = {}
     strings_left = limits.array_strings

@@ -1,8 +1,8 @@
 """Laying out a small GGUF file as bytes, always the same for the same content.
 
 `gguf.GGUFWriter` opens the target itself, writes in place and ends the program on some errors; this writer only returns
-bytes, for `write_atomically` to put in place. It writes what control vectors need: scalars, strings, arrays of them, and
-F32 tensors of one dimension.
+bytes, for `write_atomically` to put in place. It writes what control vectors need: scalars, strings, arrays of them,
+and F32 tensors of one dimension.
 """
 
 from __future__ import annotations

@@ -64,5 +64,5 @@ def read_text(path: Path | str, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise FileFormatError(f"{path}: line {line}: holds a NUL character; is it a text file?", "save it as UTF-8 text")
+        raise FileFormatError(f"{path}: line {line}: holds a NUL character; is it text?", "save it as UTF-8 text")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,384 @@
+"""The shape of a recipe, as frozen pydantic models: what keys there are, and what each may hold.
+
+It knows no files and no models. Errors leave here in pydantic's words; `recipe_problems` puts them into ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ggufsteer.files.pairs import MAX_PAIRS, MAX_TEXT, Pair, problem_of_pair, problem_of_pairs
+from ggufsteer.files.recipe_layers import LAYER_FORMS, LayerChoice, problem_of_layers
+from ggufsteer.files.toml_writer import toml_text
+
+POSITIONS = ("last", "prompt", "response", "all")
+Method = Literal["mean", "pca", "pca_diff", "lda", "logistic", "crosscov"]
+_NAME = re.compile(r"\w(?:[\w .+-]{0,62}[\w+-])?")
+_HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(?::[\w.-]+)?")
+
+
+def refusal(problem: str, mend: str, key: str = "") -> PydanticCustomError:
+    """An error that already speaks our words; `key` is added to the place where pydantic found it."""
+    # Values go in as context, because pydantic reads braces in the template itself.
+    return PydanticCustomError("refusal", "{problem}", {"problem": problem, "mend": mend, "key": key})
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise refusal("is empty", "write some text")
+    return _sound(value)
+
+
+def _sound(value: str) -> str:
+    if len(value) > MAX_TEXT:
+        raise refusal(f"has {len(value)} characters, at most {MAX_TEXT} are read", "shorten it")
+    if "\0" in value:
+        raise refusal("holds a NUL character", "remove it")
+    return value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    first_of: dict[Any, int] = {}
+    for index, value in enumerate(values):
+        if value in first_of:
+            shown = f"{value!r:.60}" if isinstance(value, str) else "it"
+            raise refusal(f"{shown} stands there twice (also at [{first_of[value]}])", "remove one", f"[{index}]")
+        first_of[value] = index
+    return values
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Persona = Annotated[str, AfterValidator(_sound)]
+"""May be empty: the model's plain self, without a system prompt."""
+Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS), AfterValidator(_distinct)]
+Personas = Annotated[tuple[Persona, ...], Field(min_length=1, max_length=MAX_PAIRS), AfterValidator(_distinct)]
+OptionalTexts = Annotated[tuple[Text, ...], Field(max_length=MAX_PAIRS), AfterValidator(_distinct)]
+
+
+def render(template: str, **values: str) -> str:
+    """Fill a template's placeholders. The template has to be one that a recipe accepts."""
+    return template.format(**values)
+
+
+def _check_template(template: str, names: tuple[str, ...]) -> None:
+    wanted = " and ".join(f"{{{name}}}" for name in names)
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise refusal(f"has unpaired braces ({error})", "write {{ and }} for braces that are meant as text") from error
+    found = {name for _, name, _, _ in parts if name is not None}
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in names or form or conversion):
+            shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
+            raise refusal(f"holds the unknown placeholder {shown}", f"use {wanted}; write {{{{ for a brace")
+    for name in names:
+        if name not in found:
+            raise refusal(f"does not hold {{{name}}}", f"put {wanted} where it belongs")
+
+
+def _persona_template(template: str) -> str:
+    _check_template(_text(template), ("persona",))
+    return template
+
+
+def _suffix_template(template: str) -> str:
+    _check_template(_text(template), ("persona", "suffix"))
+    return template
+
+
+Templates = Annotated[
+    tuple[Annotated[str, AfterValidator(_persona_template)], ...], Field(min_length=1), AfterValidator(_distinct)
+]
+
+
+class Part(BaseModel):
+    """The base of every table of a recipe: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _TwoSides(Part):
+    positive: Personas
+    """Personas of the side that + points to."""
+    negative: Personas
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        for index, persona in enumerate(self.negative):
+            if persona in self.positive:
+                raise refusal(
+                    f"the persona {persona!r:.60} stands on both sides", "leave it on one", f"negative[{index}]"
+                )
+        return self
+
+
+class _ThroughTemplate(_TwoSides):
+    templates: Templates = ("You are {persona}.",)
+    """System prompts; "" as a persona means none at all."""
+    prompts: Texts
+    """User messages."""
+    combine: Literal["product", "zip"] = "product"
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        sides = max(len(self.positive), len(self.negative))
+        count = len(self.templates) * len(self.prompts) * sides
+        if self.combine == "product" and count > MAX_PAIRS:
+            raise refusal(
+                f"{len(self.templates)} templates × {len(self.prompts)} prompts × {sides} personas make {count} pairs, "
+                f"at most {MAX_PAIRS} are made",
+                'give fewer, or combine = "zip"',
+                "prompts",
+            )
+        return self
+
+
+class PersonaContrast(_ThroughTemplate):
+    """Two personas before the same question; the state is read before any answer."""
+
+    kind: Literal["personas"]
+
+
+class ResponseContrast(_ThroughTemplate):
+    """Two personas answer the same question; the state is read over the answers."""
+
+    kind: Literal["responses"]
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    keep_persona: bool = False
+    """Whether the persona's system prompt is still there when the state is read."""
+
+
+def _listed_pair(value: object) -> object:
+    if not isinstance(value, tuple):
+        return value
+    if len(value) != 2:
+        raise refusal(f"has {len(value)} entries, not 2", 'write ["positive text", "negative text"]')
+    return {"positive": value[0], "negative": value[1]}
+
+
+def _sound_pair(pair: Pair) -> Pair:
+    problem = problem_of_pair(pair.positive, pair.negative, pair.prompt)
+    if problem is not None:
+        raise refusal(*problem)
+    return pair
+
+
+class PairContrast(Part):
+    """Pairs of texts, or (with prompts) pairs of answers, given one by one or in a file."""
+
+    kind: Literal["pairs"]
+    pairs: Annotated[
+        tuple[Annotated[Pair, BeforeValidator(_listed_pair), AfterValidator(_sound_pair)], ...],
+        Field(max_length=MAX_PAIRS),
+    ] = ()
+    file: Text | None = None
+    chat: bool = False
+    """Whether each side is a user message through the chat template, or bare text."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.pairs) == (self.file is not None):
+            if self.pairs:
+                raise refusal("stands beside pairs", "keep one of the two", "file")
+            raise refusal(
+                "is empty, and there is no file", 'give pairs = [["…", "…"]] or file = "pairs.jsonl"', "pairs"
+            )
+        problem = problem_of_pairs(self.pairs)
+        if problem is not None:
+            raise refusal(problem[1], problem[2], f"pairs[{problem[0]}]")
+        return self
+
+
+class FileContrast(Part):
+    """The two files that llama.cpp's cvector-generator takes; reading the recipe turns them into pairs."""
+
+    kind: Literal["files"]
+    positive_file: Text
+    negative_file: Text
+    escapes: bool = True
+
+
+class SuffixContrast(_TwoSides):
+    """repeng's shape: a bare template, personas, and suffixes that are cut at every token."""
+
+    kind: Literal["suffixes"]
+    template: Annotated[str, AfterValidator(_suffix_template)]
+    suffixes: OptionalTexts = ()
+    suffixes_file: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.suffixes) == (self.suffixes_file is not None):
+            if self.suffixes:
+                raise refusal("stands beside suffixes", "keep one of the two", "suffixes_file")
+            raise refusal("is empty, and there is no suffixes_file", 'give suffixes = ["…"] or a file', "suffixes")
+        return self
+
+
+Contrast = Annotated[
+    PersonaContrast | ResponseContrast | PairContrast | FileContrast | SuffixContrast, Field(discriminator="kind")
+]
+CONTRAST_KINDS: dict[str, type[Part]] = {
+    "personas": PersonaContrast,
+    "responses": ResponseContrast,
+    "pairs": PairContrast,
+    "files": FileContrast,
+    "suffixes": SuffixContrast,
+}
+
+
+class EvaluationItem(Part):
+    """One question with an answer of each side, to be weighed against each other."""
+
+    prompt: Text
+    positive: Text
+    negative: Text
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.positive == self.negative:
+            raise refusal("is the same as positive", "change one of them", "negative")
+        return self
+
+
+class Evaluation(Part):
+    """What the finished vector is measured on; nothing of it is used to make the vector."""
+
+    questions: OptionalTexts = ()
+    topics: OptionalTexts = ()
+    marks: OptionalTexts = ()
+    """Words that show the positive side."""
+    opposite_marks: OptionalTexts = ()
+    neutral: OptionalTexts = ()
+    system_prompt: Text | None = None
+    """The prompt that a vector has to be better than."""
+    items: Annotated[tuple[EvaluationItem, ...], AfterValidator(_distinct)] = ()
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        for index, mark in enumerate(self.opposite_marks):
+            if mark in self.marks:
+                raise refusal(f"{mark!r:.60} is also in marks", "leave it in one", f"opposite_marks[{index}]")
+        return self
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise refusal(
+            "is no usable name (file names are made of it; llama.cpp splits at ':' and ',')",
+            "use up to 64 letters, digits, spaces, and . _ + -",
+        )
+    return value
+
+
+def _model(value: str) -> str:
+    if value.startswith("hf:") and not _HUB_NAME.fullmatch(value):
+        raise refusal("is no model on the hub", 'write "hf:user/repository" or "hf:user/repository:Q4_K_M"')
+    return value
+
+
+def _position(value: object) -> object:
+    forms = 'write "last", "prompt", "response", "all", or a negative number such as -2 (counted from the last token)'
+    if isinstance(value, str) and value in POSITIONS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and -1_000_000 < value < 0:
+        return value
+    raise refusal("is no token position", forms)
+
+
+def _layers(value: object) -> object:
+    problem = problem_of_layers(value)
+    if problem is not None:
+        raise refusal(problem, LAYER_FORMS)
+    return value
+
+
+class Recipe(Part):
+    """One concept: the contrast that shows it, and how a vector is made from that."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    description: Persona = ""
+    model: Annotated[Text, AfterValidator(_model)] | None = None
+    """A path, "hf:user/repository:QUANT", or "builtin"; None leaves it to the command line."""
+    method: Method = "mean"
+    position: Annotated[str | int, BeforeValidator(_position)]
+    """Where the state is read; "response" for answers, else "last", unless the recipe says so."""
+    layers: Annotated[LayerChoice, BeforeValidator(_layers)] = "auto"
+    deltas: bool = True
+    """Whether each layer only adds what its block has added, so that nothing counts twice."""
+    dose: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    """How many natural sizes (distances between the two sides' means) strength 1.0 stands for."""
+    holdout: Annotated[float, Field(ge=0, le=0.9)] = 0.25
+    """Share of the pairs that is kept for measuring."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    shows_on_demo: bool = False
+    """Whether the model that ships with the program can show it."""
+    contrast: Contrast
+    eval: Evaluation = Evaluation()
+
+    _text: str = PrivateAttr(default="")
+
+    @property
+    def text(self) -> str:
+        """The recipe as it stands in its file; written out where it was made in memory or drew on other files."""
+        return self._text or self.written_out()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of `text`, in hexadecimal."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+
+    def written_out(self) -> str:
+        """The recipe as TOML with all defaults, whatever its own text is; it reads back with the same contents."""
+        table = self.model_dump(exclude_none=True)
+        contrast = table["contrast"]
+        return toml_text({**table, "contrast": {"kind": contrast.pop("kind"), **contrast}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_position(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "position" in data:
+            return data
+        return {**data, "position": "response" if _has_answers(data.get("contrast")) else "last"}
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.position == "response" and not _has_answers(self.contrast.model_dump()):
+            raise refusal(
+                f'"response" needs answers, and kind "{self.contrast.kind}" has none here',
+                'use kind = "responses", pairs with prompts, or another position',
+                "position",
+            )
+        prompts = getattr(self.contrast, "prompts", ())
+        for index, question in enumerate(self.eval.questions):
+            if question in prompts:
+                raise refusal(
+                    f"{question!r:.60} is also one of contrast.prompts, so the result would flatter the vector",
+                    "ask something that the vector was not made from",
+                    f"eval.questions[{index}]",
+                )
+        return self
+
+
+def _has_answers(contrast: object) -> bool:
+    """Whether this contrast (as a table) has answers whose tokens can be read; unknown for pairs in a file."""
+    if not isinstance(contrast, dict):
+        return False
+    if contrast.get("kind") != "pairs":
+        return contrast.get("kind") == "responses"
+    pairs = contrast.get("pairs") or ()
+    return bool(pairs) and all(isinstance(pair, dict) and pair.get("prompt") is not None for pair in pairs)
