@@ -179,7 +179,7 @@ def _named(path: Path, line: int, names: list[str], row: list[str]) -> dict[str,
     return dict(zip(names, row, strict=True))
 
 
-def _txt_rows(path: Path, text: str) -> list[Row]:
+def _txt_rows(_path: Path, text: str) -> list[Row]:
     return [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
@@ -191,10 +191,9 @@ _READERS: Mapping[str, Callable[[Path, str], list[Row]]] = MappingProxyType(
 def _pair(path: Path, line: int, row: Any) -> Pair:
     if isinstance(row, list):
         if len(row) != 2:
+            tab = ", separated by one tab" if path.suffix.lower() in (".txt", ".tsv") else ""
             raise FileFormatError(
-                f"{path}: line {line}: has {len(row)} {'texts' if path.suffix.lower() == '.jsonl' else 'columns'}, not 2",
-                "give a positive and a negative text"
-                + (", separated by one tab" if path.suffix.lower() in (".txt", ".tsv") else ""),
+                f"{path}: line {line}: has {len(row)} texts, not 2", f"give a positive and a negative text{tab}"
             )
         row = dict(zip(_SIDES, row, strict=True))
     if not isinstance(row, dict):

@@ -46,20 +46,17 @@ def recognise(header: GGUFHeader, directions: Mapping[int, Direction]) -> Recogn
     if "controlvector.method" in header.metadata:
         return Recognised("unknown", "it looks like a file of EasySteer (controlvector.method is there): layers kept")
     if count_type == _INT32:
-        return Recognised(
-            "cvector-generator", "recognised as written by llama.cpp's cvector-generator (INT32 layer_count)"
-        )
+        return Recognised("cvector-generator", f"recognised as cvector-generator's (layer_count is INT32); {_SAY_SO}")
     if count_type != _UINT32 or not isinstance(count, int):
         return Recognised("unknown", f"its producer is not known: layers kept as stock llama.cpp uses them; {_SAY_SO}")
     if count > len(directions):
-        return Recognised(
-            "jukofyork", "recognised as written by jukofyork's control-vectors (layer_count is the model's)"
-        )
+        return Recognised("jukofyork", f"recognised as jukofyork's (layer_count is the model's); {_SAY_SO}")
     if count == len(directions) and _all_unit(directions):
-        return Recognised("repeng", "recognised as written by repeng (unit vectors, as many as layer_count says)")
+        return Recognised("repeng", f"recognised as repeng's (unit vectors, as many as layer_count says); {_SAY_SO}")
     return Recognised(
         "unknown",
-        f"it may be repeng's (layers right) or jukofyork's (one too high): layers kept as stock llama.cpp uses them; {_SAY_SO}",
+        "it may be repeng's (layers right) or jukofyork's (one too high): "
+        f"layers kept as stock llama.cpp uses them; {_SAY_SO}",
     )
 
 

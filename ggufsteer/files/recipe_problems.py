@@ -142,9 +142,10 @@ def _known_key(path: list[int | str], location: tuple[int | str, ...]) -> str:
         kinds = [kind for kind, model in CONTRAST_KINDS.items() if word in model.model_fields]
         if kinds:
             return "it belongs to kind = " + " or ".join(f'"{kind}"' for kind in kinds)
-    for table, model in (("eval", Evaluation), *(("contrast", model) for model in CONTRAST_KINDS.values())):
-        if len(path) == 1 and word in model.model_fields:
-            return f"it belongs under [{table}]"
+    if len(path) == 1 and word in Evaluation.model_fields:
+        return "it belongs under [eval]"
+    if len(path) == 1 and any(word in model.model_fields for model in CONTRAST_KINDS.values()):
+        return "it belongs under [contrast]"
     return f"known here: {', '.join(known)}"
 
 
@@ -179,7 +180,7 @@ def _is(value: object) -> str:
 
 
 def _line_of(key: str, text: str) -> str:
-    """ ", line N" where the key stands in the recipe; nothing when that is not certain."""
+    """Spell ", line N" where the key stands in the recipe; nothing when that is not certain."""
     word = re.split(r"[.\[]", re.sub(r"(\[\d+\])+$", "", key))[-1]
     if not word:
         return ""

@@ -1,8 +1,8 @@
 """Control vector files: plain llama.cpp GGUF with our provenance beside it.
 
 Reading refuses everything that stock llama.cpp would skip in silence (and then run unsteered), and moves the layers of
-producers that number them differently. Writing is atomic, checked by reading back, and gives the same bytes for the same
-vector.
+producers that number them differently. Writing is atomic, checked by reading back, and gives the same bytes for the
+same vector.
 """
 
 from __future__ import annotations
