@@ -1,0 +1,101 @@
+"""The model that ships with ggufsteer, other quantisations made from it, and what a model's name stands for."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import llama_cpp
+
+from ggufsteer.engine import backend
+from ggufsteer.errors import EngineError, ModelError, SteerError
+from ggufsteer.text import nearest
+
+BUILTIN = "builtin"
+"""The name that stands for the model that ships."""
+
+_DEMO_MODEL = Path(__file__).resolve().parent.parent / "demo" / "ggufsteer-demo-q8_0.gguf"
+_FILE_TYPES: Mapping[str, int] = {"Q8_0": 7, "Q4_K_M": 15}
+
+
+def builtin_model_path(quantisation: str = "Q8_0", folder: Path | None = None) -> Path:
+    """Give the file of the model that ships; other quantisations than Q8_0 are made when they are not there yet.
+
+    Args:
+        quantisation: "Q8_0" or "Q4_K_M".
+        folder: Where a made file is kept; needed for all but Q8_0.
+
+    Raises:
+        SteerError: There is no such quantisation.
+        ModelError: The package was installed without its model.
+        EngineError: The file could not be made.
+    """
+    if quantisation not in _FILE_TYPES:
+        suggestion = nearest(quantisation, _FILE_TYPES) or "Q8_0"
+        raise SteerError(f"the built-in model has no quantisation {quantisation!r}", f"give {suggestion}")
+    if not _DEMO_MODEL.is_file():
+        raise ModelError(
+            f"the built-in model {_DEMO_MODEL} is missing", "install ggufsteer again, or give a model with -m"
+        )
+    if quantisation == "Q8_0":
+        return _DEMO_MODEL
+    if folder is None:
+        raise SteerError(f"the built-in model in {quantisation} has to be made first", "name a folder for it")
+    target = folder / f"ggufsteer-demo-{quantisation.lower()}.gguf"
+    if not target.is_file():
+        quantise(_DEMO_MODEL, target, quantisation)
+    return target
+
+
+def quantise(source: Path, target: Path, quantisation: str, *, n_threads: int = 0) -> None:
+    """Make a quantised copy of a model with llama.cpp's own quantiser.
+
+    The copy appears under its name only when it is complete.
+
+    Args:
+        source: A GGUF model; a quantised one loses a little more.
+        target: The file to make; an existing one is replaced.
+        quantisation: "Q8_0" or "Q4_K_M".
+        n_threads: 0 takes all.
+
+    Raises:
+        EngineError: llama.cpp failed, or the file cannot be written.
+    """
+    backend.prepare()
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = _FILE_TYPES[quantisation]
+    parameters.allow_requantize = True
+    parameters.nthread = n_threads
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantise-") as folder:
+            unfinished = Path(folder) / target.name
+            backend.forget_complaints()
+            code = llama_cpp.llama_model_quantize(str(source).encode(), str(unfinished).encode(), parameters)
+            if code != 0:
+                raise EngineError(
+                    f"{source}: llama.cpp could not make a {quantisation} copy: {backend.last_complaint()}"
+                )
+            os.replace(unfinished, target)
+    except OSError as error:
+        raise EngineError(f"{target}: cannot be written: {error.strerror or error}", "name another folder") from error
+
+
+def resolve_model(name: str | None) -> Path:
+    """Find the file that a model's name stands for.
+
+    Args:
+        name: A path; "builtin" or None for the model that ships.
+
+    Raises:
+        SteerError: The name asks for a download.
+        ModelError: The model that ships is missing.
+    """
+    if name is None or name == BUILTIN:
+        return builtin_model_path()
+    if name.startswith("hf:"):
+        raise SteerError(
+            f"model {name!r}: ggufsteer does not download models yet",
+            "download the file, for example with `hf download`, and give its path with -m",
+        )
+    return Path(name)

@@ -1,0 +1,88 @@
+"""Conversations written as text by the model's own chat template, in a sandbox.
+
+The template is a program that came with the model file. It runs in llama-cpp-python's sandboxed Jinja environment, and whatever
+it raises becomes one kind of error here.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from ggufsteer.errors import SteerError
+from ggufsteer.text import clean
+
+Message = Mapping[str, str]
+
+
+class ChatTemplate:
+    """A model's chat template."""
+
+    def __init__(self, source: str, start_text: str, end_text: str, path: Path) -> None:
+        """Take the template's text; it is compiled on first use.
+
+        Args:
+            source: Jinja.
+            start_text: How the start token is written.
+            end_text: How the end token is written.
+            path: The model file, for messages.
+        """
+        self._source = source
+        self._start_text = start_text
+        self._end_text = end_text
+        self._path = path
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Write a conversation as text.
+
+        A template that refuses system messages gets the system's text in front of the first user message, as llama.cpp's
+        programs do it.
+
+        Raises:
+            SteerError: The template is broken, or refuses these messages.
+        """
+        if messages and messages[0].get("role") == "system" and not self.takes_system:
+            messages = _merged(messages)
+        return self._run(messages, add_generation_prompt)
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the template accepts a system message."""
+        try:
+            self._run([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], True)
+        except SteerError:
+            return False
+        return True
+
+    def _run(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        try:
+            formatter = self._formatter
+            # The formatter keeps this as an attribute and takes no such argument.
+            formatter.add_generation_prompt = add_generation_prompt
+            return str(formatter(messages=[dict(message) for message in messages]).prompt)
+        except Exception as error:
+            raise SteerError(
+                f"{self._path}: the model's chat template failed on messages of the roles "
+                f"{', '.join(message.get('role', '?') for message in messages)}: "
+                f"{type(error).__name__}: {clean(str(error))[:300]}",
+                "use roles in the order system, user, assistant, user, ...; or a model whose template allows them",
+            ) from error
+
+    @cached_property
+    def _formatter(self) -> Any:
+        return Jinja2ChatFormatter(self._source, eos_token=self._end_text, bos_token=self._start_text)
+
+
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    """Put the system's text in front of the first user message."""
+    system, *rest = messages
+    merged: list[Message] = []
+    waiting = True
+    for message in rest:
+        if waiting and message.get("role") == "user":
+            message = {**message, "content": f"{system['content']}\n\n{message['content']}"}
+            waiting = False
+        merged.append(message)
+    return merged if not waiting else [{"role": "user", "content": system["content"]}, *rest]

@@ -1,0 +1,238 @@
+"""One llama.cpp context: decoding, its memory, its steering, and the reader behind its evaluation callback.
+
+Every input that is known to end llama.cpp in an abort is refused here, before the call. It does not know text.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ggufsteer.engine import backend, reading
+from ggufsteer.engine.reading import Reader, Reading
+from ggufsteer.errors import EngineError
+
+Float32 = NDArray[np.float32]
+
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_DECODE_FAILURES = {
+    1: "the context has no room left for the batch",
+    2: "it was interrupted",
+    -1: "it refused the batch",
+    -2: "there is no memory left",
+    -3: "the computation failed",
+}
+
+
+@dataclass(frozen=True)
+class ContextShape:
+    """How large a context is and how it computes."""
+
+    n_ctx: int
+    """Tokens that the memory holds, of all sequences together."""
+    n_batch: int
+    n_ubatch: int
+    n_seq_max: int
+    n_threads: int
+    flash_attention: str
+    """"auto", "on" or "off"."""
+
+
+class Context:
+    """A llama.cpp context. Close it before its model."""
+
+    def __init__(
+        self, model: Any, shape: ContextShape, reader: Reader, n_vocab: int, steering_shape: tuple[int, int]
+    ) -> None:
+        """Make the context.
+
+        Args:
+            model: llama.cpp's model pointer.
+            shape: Sizes.
+            reader: What is called for each graph node; closed together with the context.
+            n_vocab: Tokens in the vocabulary.
+            steering_shape: (n_layer - 1, n_embd).
+
+        Raises:
+            EngineError: llama.cpp could not make it, usually for want of memory.
+        """
+        self.reader = reader
+        self._n_vocab = n_vocab
+        self._steering_shape = steering_shape
+        self._steering: Float32 | None = None
+        backend.forget_complaints()
+        self._pointer: Any = llama_cpp.llama_init_from_model(model, _parameters(shape, reader))
+        if not self._pointer:
+            reader.close()
+            raise EngineError(
+                f"llama.cpp could not make a context of {shape.n_ctx} tokens: {backend.last_complaint()}",
+                "give a smaller context (-c), a smaller batch (-ub), or put fewer layers on the GPU (-ngl)",
+            )
+        self._memory = llama_cpp.llama_get_memory(self._pointer)
+        self.n_ctx = int(llama_cpp.llama_n_ctx(self._pointer))
+        self.n_batch = int(llama_cpp.llama_n_batch(self._pointer))
+        self.n_ubatch = int(llama_cpp.llama_n_ubatch(self._pointer))
+        self.n_seq_max = shape.n_seq_max
+        self._batch = _BatchBuffers(self.n_batch)
+
+    def close(self) -> None:
+        """Free it; a second call does nothing."""
+        if self._pointer:
+            llama_cpp.llama_free(self._pointer)
+            self._pointer = None
+            self.reader.close()
+
+    def decode(self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: ArrayLike, outputs: ArrayLike) -> None:
+        """Evaluate a batch; the four arrays run in parallel.
+
+        Args:
+            tokens: Token ids.
+            positions: Position of each token within its sequence.
+            sequence_ids: Which sequence each token belongs to, 0 to n_seq_max - 1.
+            outputs: True where logits are wanted.
+
+        Raises:
+            EngineError: The batch is not sound, or llama.cpp failed.
+        """
+        ids = np.asarray(tokens, dtype=np.int64)
+        sequences = np.asarray(sequence_ids, dtype=np.int64)
+        # Each of these would be an abort inside llama.cpp, or garbage.
+        if not 0 < len(ids) <= self.n_batch:
+            raise EngineError(f"a batch of {len(ids)} tokens; it must be 1 to {self.n_batch}")
+        if ids.min() < 0 or ids.max() >= self._n_vocab:
+            raise EngineError(f"token ids {ids.min()} to {ids.max()}; they must be 0 to {self._n_vocab - 1}")
+        if sequences.min() < 0 or sequences.max() >= self.n_seq_max:
+            raise EngineError(
+                f"sequence ids {sequences.min()} to {sequences.max()}; they must be 0 to {self.n_seq_max - 1}"
+            )
+        batch = self._batch.filled(ids, positions, sequences, outputs)
+        backend.forget_complaints()
+        code = llama_cpp.llama_decode(self._live(), batch)
+        if code != 0:
+            # What the decode wrote before it failed must not be taken for a valid beginning.
+            self.clear()
+            reason = _DECODE_FAILURES.get(code, f"llama_decode returned {code}")
+            raise EngineError(f"llama.cpp could not evaluate {len(ids)} tokens: {backend.last_complaint(reason)}")
+
+    def read(self, wanted: Reading, decode: Callable[[], None]) -> None:
+        """Run a decode and read hidden states meanwhile.
+
+        Raises:
+            EngineError: The decode failed, or the graph does not hold what is wanted.
+        """
+        self.reader.arm(wanted)
+        try:
+            decode()
+        finally:
+            # Also after an error: the reader would otherwise write into an array that is gone.
+            report = self.reader.finish()
+        reading.check(report, [int(layer) for layer in wanted.layers])
+
+    def logits(self, batch_position: int) -> Float32:
+        """Give a copy of the logits at a position of the last batch for which they were asked. # (n_vocab,)"""
+        pointer = llama_cpp.llama_get_logits_ith(self._live(), batch_position)
+        if not pointer:
+            raise EngineError(f"llama.cpp has no logits for position {batch_position} of the batch")
+        return np.array(np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)), dtype=np.float32)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    def remove(self, sequence_id: int) -> None:
+        """Forget one sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
+
+    @property
+    def steering(self) -> Float32 | None:
+        """What is added to the layers 1 to n_layer - 1 now, or None. # (n_layer - 1, n_embd)"""
+        return self._steering
+
+    def set_steering(self, rows: Float32 | None) -> None:
+        """Add these rows to the outputs of layers 1 to n_layer - 1 from now on; None adds nothing.
+
+        The memory is cleared when the steering really changes: what it holds was computed under the old one. All rows are
+        always sent, since llama.cpp leaves in force what a shorter buffer does not reach.
+
+        Raises:
+            EngineError: The rows have the wrong shape, are not finite, or llama.cpp refused them.
+        """
+        if rows is not None and not rows.any():
+            rows = None
+        if rows is None and self._steering is None:
+            return
+        if rows is not None and self._steering is not None and np.array_equal(rows, self._steering):
+            return
+        if rows is None:
+            llama_cpp.llama_set_adapter_cvec(self._live(), None, 0, 0, 0, 0)
+        else:
+            rows = np.array(rows, dtype=np.float32, order="C")
+            self._send(rows)
+        self._steering = rows
+        self.clear()
+
+    def _send(self, rows: Float32) -> None:
+        if rows.shape != self._steering_shape or not np.isfinite(rows).all():
+            raise EngineError(
+                f"steering rows of shape {rows.shape}, or not finite; the shape must be {self._steering_shape}"
+            )
+        data = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        n_rows, n_embd = rows.shape
+        backend.forget_complaints()
+        if llama_cpp.llama_set_adapter_cvec(self._live(), data, rows.size, n_embd, 1, n_rows) != 0:
+            raise EngineError(f"llama.cpp refused the control vector: {backend.last_complaint()}")
+
+    def _live(self) -> Any:
+        if not self._pointer:
+            raise EngineError("the model was closed")
+        return self._pointer
+
+
+class _BatchBuffers:
+    """The arrays behind a llama_batch, made once and filled for each decode."""
+
+    def __init__(self, capacity: int) -> None:
+        self._token = np.zeros(capacity, dtype=np.int32)
+        self._position = np.zeros(capacity, dtype=np.int32)
+        self._n_sequence_ids = np.ones(capacity, dtype=np.int32)
+        self._sequence_id = np.zeros(capacity, dtype=np.int32)
+        self._output = np.zeros(capacity, dtype=np.int8)
+        # llama.cpp wants a pointer to a list of sequence ids for each token; each list is one element long.
+        self._sequence_id_lists = self._sequence_id.ctypes.data + 4 * np.arange(capacity + 1, dtype=np.uintp)
+
+    def filled(self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: ArrayLike, outputs: ArrayLike) -> Any:
+        """Give a llama_batch over the arrays; valid until the next call."""
+        count = len(np.asarray(tokens))
+        self._token[:count] = tokens
+        self._position[:count] = positions
+        self._sequence_id[:count] = sequence_ids
+        self._output[:count] = outputs
+        id_type = llama_cpp.llama_seq_id
+        return llama_cpp.llama_batch(
+            n_tokens=count,
+            token=self._token.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token)),
+            pos=self._position.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos)),
+            n_seq_id=self._n_sequence_ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._sequence_id_lists.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(id_type))),
+            logits=self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+
+def _parameters(shape: ContextShape, reader: Reader) -> Any:
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx = shape.n_ctx
+    parameters.n_batch = shape.n_batch
+    parameters.n_ubatch = shape.n_ubatch
+    parameters.n_seq_max = shape.n_seq_max
+    parameters.n_threads = shape.n_threads
+    parameters.n_threads_batch = shape.n_threads
+    parameters.flash_attn_type = _FLASH_ATTENTION[shape.flash_attention]
+    # Only then does the order of rows in a layer's output equal the order of tokens in the batch.
+    parameters.kv_unified = True
+    parameters.cb_eval = reader.callback
+    parameters.cb_eval_user_data = reader.user_data
+    return parameters

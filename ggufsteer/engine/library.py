@@ -1,0 +1,211 @@
+"""The native library: found beside the package, checked, and wrapped as a reader of hidden states.
+
+Where it is missing or was built for another version, the Python twin takes its place and a note says so: the results are
+the same. This module decides which reader is used; it does not know what is read.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import llama_cpp
+
+from ggufsteer.engine import backend
+from ggufsteer.engine.reading import Code, Reader, Reading, Report
+from ggufsteer.engine.twin import PythonReader
+from ggufsteer.errors import EngineError
+
+ABI = 1
+"""The interface number that this module speaks: GGUFSTEER_ABI in ``native/ggufsteer.h``."""
+
+ReaderName = Literal["auto", "native", "python"]
+
+_FOLDER = Path(__file__).resolve().parent.parent / "_native"
+_MEND = "build it with: pip install --force-reinstall ggufsteer (or `make build` in the source tree)"
+
+
+class _Accessors(ctypes.Structure):
+    _fields_ = (
+        ("get_name", ctypes.c_void_p),
+        ("nelements", ctypes.c_void_p),
+        ("nrows", ctypes.c_void_p),
+        ("nbytes", ctypes.c_void_p),
+        ("backend_tensor_get", ctypes.c_void_p),
+    )
+
+
+class _Plan(ctypes.Structure):
+    _fields_ = (
+        ("layers", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p),
+        ("states", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("n_layers", ctypes.c_int32),
+        ("n_rows", ctypes.c_int32),
+        ("n_slots", ctypes.c_int32),
+        ("n_embd", ctypes.c_int32),
+        ("n_tokens", ctypes.c_int32),
+        ("n_ubatch", ctypes.c_int32),
+        ("rows_are_outputs", ctypes.c_int32),
+        ("stop_early", ctypes.c_int32),
+    )
+
+
+class _Report(ctypes.Structure):
+    _fields_ = (
+        ("seen", ctypes.c_int64),
+        ("expected", ctypes.c_int64),
+        ("code", ctypes.c_int32),
+        ("layer", ctypes.c_int32),
+    )
+
+
+def library_path(folder: Path = _FOLDER) -> Path:
+    """Give the place where the native library is expected on this platform."""
+    names = {"win32": "ggufsteer.dll", "darwin": "libggufsteer.dylib"}
+    return folder / names.get(sys.platform, "libggufsteer.so")
+
+
+def load_library(path: Path) -> Any:
+    """Open the native library and check its interface number.
+
+    Raises:
+        EngineError: It is missing, cannot be loaded, or speaks another interface than this package.
+    """
+    if not path.is_file():
+        raise EngineError(f"the native library {path} is not there", _MEND)
+    try:
+        library = ctypes.CDLL(str(path))
+        abi = library.ggufsteer_abi
+    except (OSError, AttributeError) as error:
+        raise EngineError(f"the native library {path} cannot be loaded: {error}", _MEND) from error
+    abi.restype = ctypes.c_int32
+    if abi() != ABI:
+        raise EngineError(f"the native library {path} has interface {abi()}, this package needs {ABI}", _MEND)
+    pointer = ctypes.c_void_p
+    for name, arguments in {
+        "ggufsteer_capture_create": (ctypes.POINTER(_Accessors), ctypes.POINTER(pointer)),
+        "ggufsteer_capture_arm": (pointer, ctypes.POINTER(_Plan)),
+        "ggufsteer_capture_finish": (pointer, ctypes.POINTER(_Report)),
+        "ggufsteer_capture_destroy": (pointer,),
+    }.items():
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = None if name.endswith("destroy") else ctypes.c_int32
+    return library
+
+
+class NativeReader:
+    """Reads hidden states through the native library."""
+
+    name = "native"
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        handle = ctypes.c_void_p()
+        code = library.ggufsteer_capture_create(ctypes.byref(_accessors()), ctypes.byref(handle))
+        if code != Code.OK:
+            raise EngineError(f"the native library gave {Code(code).name} when a capture was made")
+        self.user_data = handle.value
+        self.callback = llama_cpp.ggml_backend_sched_eval_callback(
+            backend.address_of(library.ggufsteer_capture_callback)
+        )
+        self._reading: Reading | None = None
+
+    def arm(self, reading: Reading) -> None:
+        """Set what the next decode is read for.
+
+        Raises:
+            ValueError: The reading is not sound.
+            EngineError: There is no memory for it.
+        """
+        target = reading.target.ctypes.data
+        plan = _Plan(
+            layers=reading.layers.ctypes.data,
+            rows=reading.rows.ctypes.data,
+            slots=reading.slots.ctypes.data,
+            states=None if reading.adds else target,
+            sums=target if reading.adds else None,
+            n_layers=len(reading.layers),
+            n_rows=len(reading.rows),
+            n_slots=reading.target.shape[0],
+            n_embd=reading.n_embd,
+            n_tokens=reading.n_tokens,
+            n_ubatch=reading.n_ubatch,
+            rows_are_outputs=reading.rows_are_outputs,
+            stop_early=reading.stop_early,
+        )
+        code = Code(self._library.ggufsteer_capture_arm(self.user_data, ctypes.byref(plan)))
+        if code is Code.BAD_ARGUMENT:
+            raise ValueError("the reading is not sound")
+        if code is not Code.OK:
+            raise EngineError("there is no memory left for reading hidden states", "use a smaller batch (-b, -ub)")
+        # The library writes into the target until finish: it must live that long.
+        self._reading = reading
+
+    def finish(self) -> Report:
+        """End the reading."""
+        report = _Report()
+        self._library.ggufsteer_capture_finish(self.user_data, ctypes.byref(report))
+        self._reading = None
+        return Report(Code(report.code), report.layer, report.seen, report.expected)
+
+    def close(self) -> None:
+        """Free it; the context must be gone."""
+        self._library.ggufsteer_capture_destroy(self.user_data)
+        self.user_data = None
+
+
+def open_reader(name: ReaderName = "auto") -> tuple[Reader, str]:
+    """Make a reader of hidden states, and say in a note when it is not the one that was meant.
+
+    Args:
+        name: "native", "python", or "auto" for the native one where it works and the Python one elsewhere.
+
+    Returns:
+        The reader, and a note for people, empty when all is as it should be.
+
+    Raises:
+        EngineError: "native" was asked for and does not work.
+    """
+    if name == "python":
+        return PythonReader(), ""
+    library, problem = _native_library()
+    if problem is None:
+        return NativeReader(library), ""
+    if name == "native":
+        raise problem
+    return PythonReader(), f"{problem.message}; its Python twin takes its place, with the same results ({problem.hint})"
+
+
+@cache
+def _native_library() -> tuple[Any, EngineError | None]:
+    """Load the library once; the error is kept too, since nothing mends it within one process."""
+    try:
+        return load_library(library_path()), None
+    except EngineError as error:
+        return None, error
+
+
+@cache
+def _accessors() -> _Accessors:
+    """Give the addresses of ggml's functions, from the copy that llama.cpp runs on."""
+    tensor, result = ctypes.c_void_p, {"get_name": ctypes.c_char_p, "nbytes": ctypes.c_size_t}
+
+    def address(name: str, *more: Any) -> int:
+        function: Callable[..., Any] = backend.ggml_function(
+            f"ggml_{name}", None if more else result.get(name, ctypes.c_int64), tensor, *more
+        )
+        return backend.address_of(function)
+
+    return _Accessors(
+        get_name=address("get_name"),
+        nelements=address("nelements"),
+        nrows=address("nrows"),
+        nbytes=address("nbytes"),
+        backend_tensor_get=address("backend_tensor_get", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
+    )

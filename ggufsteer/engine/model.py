@@ -1,0 +1,283 @@
+"""An open model: its file checked, its text turned into tokens and back, its chat template, its context.
+
+It decides what is loaded and how; capturing, steering and generating are the modules beside this one.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import llama_cpp
+
+from ggufsteer.engine import backend
+from ggufsteer.engine.architecture import ModelFacts, check_header
+from ggufsteer.engine.chat import ChatTemplate, Message
+from ggufsteer.engine.context import Context, ContextShape
+from ggufsteer.engine.library import ReaderName, open_reader
+from ggufsteer.engine.vocabulary import Vocabulary
+from ggufsteer.errors import ModelError, SteerError
+from ggufsteer.files.gguf import GGUFHeader, read_header
+from ggufsteer.files.model_identity import ModelIdentity, from_header
+
+DEFAULT_CONTEXT = 8192
+"""Tokens that the memory holds when nothing is said: models trained on 128k tokens would take tens of gigabytes."""
+
+_MAX_SEQUENCES = 64
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded. The defaults are llama.cpp's, except for the context (see `DEFAULT_CONTEXT`)."""
+
+    n_gpu_layers: int | Literal["auto", "all"] = "auto"
+    """Layers on the GPU; "auto" puts all there if llama.cpp was built for one."""
+    n_ctx: int = 0
+    """Tokens that the memory holds; 0 takes `DEFAULT_CONTEXT`, of which one sequence uses at most the trained length."""
+    n_threads: int | None = None
+    """None counts the physical cores."""
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    reader: ReaderName = "auto"
+    """Which implementation reads hidden states."""
+    vocabulary_only: bool = False
+    """Load no weights: text and tokens only."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be meant.
+
+        Raises:
+            SteerError: Naming the value.
+        """
+        bounds = {
+            "n_ctx": (0, 1 << 30, "-c"),
+            "n_threads": (1, 4096, "-t"),
+            "n_batch": (1, 1 << 20, "-b"),
+            "n_ubatch": (1, 1 << 20, "-ub"),
+            "n_gpu_layers": (-1, 1 << 20, "-ngl"),
+        }
+        for name, (least, most, flag) in bounds.items():
+            value = getattr(self, name)
+            if isinstance(value, int) and not least <= value <= most:
+                raise SteerError(
+                    f"{name} = {value} is not between {least} and {most}", f"give another value with {flag}"
+                )
+        if self.flash_attention not in ("auto", "on", "off"):
+            raise SteerError(f"flash_attention = {self.flash_attention!r}", "give auto, on or off with -fa")
+        if isinstance(self.n_gpu_layers, str) and self.n_gpu_layers not in ("auto", "all"):
+            raise SteerError(f"n_gpu_layers = {self.n_gpu_layers!r}", "give a number, auto or all with -ngl")
+
+
+class Model:
+    """A loaded GGUF model. Use it as a context manager, or call `close`."""
+
+    def __init__(self, path: Path, options: LoadOptions, header: GGUFHeader, facts: ModelFacts, pointer: Any) -> None:
+        """Take over llama.cpp's model pointer; `open` is what makes one."""
+        self.path = path
+        self.options = options
+        self.facts = facts
+        self.n_layer = facts.n_layer
+        self.n_embd = from_header(path, header, with_hash=False).n_embd
+        self._header = header
+        self._pointer = pointer
+        self._context: Context | None = None
+        self._reader_note = ""
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(pointer), path)
+        self.n_vocab = self.vocabulary.n_tokens
+        self.proven_layers: set[int] = set()
+        """Layers at which a probe has shown that control vectors act on this model."""
+
+    @classmethod
+    def open(cls, path: Path | str, options: LoadOptions | None = None) -> Self:
+        """Load a model.
+
+        Args:
+            path: A GGUF file; of a split model, its first part.
+            options: How to load it.
+
+        Raises:
+            FileFormatError: The file is missing, unreadable, no GGUF or cut short.
+            ModelError: It is no language model, of an unsupported architecture, or llama.cpp cannot load it.
+        """
+        path = Path(path)
+        options = options or LoadOptions()
+        header = read_header(path)
+        facts = check_header(header.metadata, path)
+        backend.prepare()
+        backend.forget_complaints()
+        pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), _model_parameters(options))
+        if not pointer:
+            raise ModelError(
+                f"{path}: llama.cpp cannot load this model: {backend.last_complaint()}",
+                "check the file with another llama.cpp program; if memory is short, use a smaller quantisation or -ngl",
+            )
+        try:
+            return cls(path, options, header, facts, pointer)
+        except BaseException:
+            llama_cpp.llama_model_free(pointer)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model and its context; a second call does nothing."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+        if self._pointer:
+            llama_cpp.llama_model_free(self._pointer)
+            self._pointer = None
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Which model this is. The first use reads the whole file, to hash the weights."""
+        identity = from_header(self.path, self._header)
+        return dataclasses.replace(identity, n_layer=self.n_layer)
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name for the kind of model, such as "llama"."""
+        return self.facts.architecture
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens that one sequence had at most when the model was trained; 0 where the file does not say."""
+        value = self._header.metadata.get(f"{self.architecture}.context_length")
+        return value if isinstance(value, int) else 0
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that one sequence may have."""
+        if self.options.n_ctx or not self.n_ctx_train:
+            return self.context.n_ctx
+        return min(self.n_ctx_train, self.context.n_ctx)
+
+    @property
+    def context(self) -> Context:
+        """The context in use; made on first use, since text and tokens need none."""
+        if self._context is None:
+            self._context = self.new_context(self.options.reader)
+        return self._context
+
+    @property
+    def reader_note(self) -> str:
+        """What a person should know about how hidden states are read; empty when all is as it should be."""
+        _ = self.context
+        return self._reader_note
+
+    def new_context(self, reader_name: ReaderName) -> Context:
+        """Make a further context on the same weights; the caller closes it.
+
+        Raises:
+            EngineError: There is no memory for it, or the native library was asked for and does not work.
+            ModelError: Only the vocabulary was loaded.
+        """
+        if not self._pointer or self.options.vocabulary_only:
+            raise ModelError(f"{self.path}: the model is not loaded", "open it with its weights")
+        reader, self._reader_note = open_reader(reader_name)
+        n_ctx = self.options.n_ctx or DEFAULT_CONTEXT
+        shape = ContextShape(
+            n_ctx=n_ctx,
+            n_batch=self.options.n_batch,
+            n_ubatch=min(self.options.n_ubatch, self.options.n_batch),
+            n_seq_max=self._parallel_sequences(),
+            n_threads=self.options.n_threads or backend.physical_cores(),
+            flash_attention=self.options.flash_attention,
+        )
+        return Context(self._pointer, shape, reader, self.n_vocab, (self.n_layer - 1, self.n_embd))
+
+    def _parallel_sequences(self) -> int:
+        # Recurrent layers keep one large state a sequence, and cut batches so that rows change their order.
+        if llama_cpp.llama_model_is_recurrent(self._pointer) or llama_cpp.llama_model_is_hybrid(self._pointer):
+            return 1
+        return min(_MAX_SEQUENCES, int(llama_cpp.llama_max_parallel_sequences()))
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether a graph may be ended after the deepest layer that is wanted.
+
+        Not for a mixture of experts that is split between CPU and GPU: the stop ends one device's part, the next part then
+        begins on unfinished input, and ggml aborts when the chosen experts' numbers are garbage.
+        """
+        layers_on_gpu = self.options.n_gpu_layers
+        split = isinstance(layers_on_gpu, int) and 0 <= layers_on_gpu <= self.n_layer and backend.can_offload()
+        return not (self.facts.is_mixture_of_experts and split)
+
+    def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]:
+        """Turn text into tokens.
+
+        Args:
+            text: Any text.
+            special: Whether text such as ``<|im_end|>`` becomes the special token that it names.
+            add_start: Whether the start token is put in front, for models that want one.
+
+        Raises:
+            SteerError: The text is no valid Unicode.
+        """
+        return self.vocabulary.tokenize(text, special=special, add_start=add_start)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Turn tokens back into text, the inverse of `tokenize`.
+
+        Args:
+            tokens: Token ids.
+            special: Whether special tokens are written out.
+        """
+        return self.vocabulary.detokenize(tokens, special=special)
+
+    def is_special(self, token: int) -> bool:
+        """Tell whether a token is a control token or ends a text."""
+        return self.vocabulary.is_special(token)
+
+    @cached_property
+    def _chat(self) -> ChatTemplate | None:
+        source = self._header.metadata.get("tokenizer.chat_template")
+        if not isinstance(source, str) or not source.strip():
+            return None
+        return ChatTemplate(source, self.vocabulary.start_text, self.vocabulary.end_text, self.path)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the file holds a chat template."""
+        return self._chat is not None
+
+    def render_chat(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """Write a conversation as the one text that the model was trained on, by its own chat template.
+
+        Args:
+            messages: Dictionaries with "role" (system, user, assistant) and "content".
+            add_generation_prompt: Whether the beginning of the assistant's next message is added.
+
+        Raises:
+            SteerError: The model has no chat template, or the template refuses these messages.
+        """
+        if self._chat is None:
+            raise SteerError(
+                f"{self.path}: the model has no chat template (key tokenizer.chat_template)",
+                'use an instruction-tuned model, or a recipe with plain pairs (kind = "pairs", chat = false)',
+            )
+        return self._chat.render(messages, add_generation_prompt=add_generation_prompt)
+
+    def encode_chat(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+        """Render a conversation and turn it into tokens, with exactly one start token where the model wants one."""
+        text = self.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        start = self.vocabulary.start_text
+        return self.tokenize(text, add_start=not (start and text.startswith(start)))
+
+
+def _model_parameters(options: LoadOptions) -> Any:
+    parameters = llama_cpp.llama_model_default_params()
+    layers = options.n_gpu_layers
+    parameters.n_gpu_layers = layers if isinstance(layers, int) else -1
+    parameters.vocab_only = options.vocabulary_only
+    return parameters
