@@ -12,7 +12,7 @@ from ggufsteer.maths.directions import METHODS, block_deltas, compute
 from tests.maths.planted import Planted, cosines, plant
 
 ALL = sorted(METHODS)
-# Seeds 0 to 2 are not picked: none of seeds 0 to 199 crosses a bound below, and the smallest cosine among them is 0.9916.
+# Seeds 0 to 2 are not picked: none of 0 to 199 crosses a bound below, and the smallest cosine found is 0.9916.
 SEEDS = [0, 1, 2]
 
 

@@ -1,0 +1,80 @@
+# The two commands of the README, `make demo` and `make test`, set up everything they need in .venv.
+#
+#   make demo     the main job for real: extract a vector from the built-in model, show it steering
+#   make test     the whole test-suite, against the installed package, away from the source folder
+#   make check    formatting, types, layers, native code
+#   make bench    the benchmark tables
+#   make native   the native library into the source tree, to run from there without installing
+#   make dist     source archive and wheel, checked, in dist/
+#   make clean    everything away that these commands made
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+bin := $(abspath $(VENV))/bin
+pip := $(bin)/python -m pip --disable-pip-version-check
+cmake = $(or $(shell command -v cmake),$(bin)/cmake)
+native := $(wildcard native/*.cpp native/*.h)
+# What ends up in the wheel; __pycache__ and a library built by `make native` do not.
+sources := pyproject.toml CMakeLists.txt LICENSE $(wildcard README.md) \
+	$(shell find ggufsteer native recipes -type f ! -path '*/__pycache__/*' ! -path 'ggufsteer/_native/*' 2>/dev/null)
+
+.PHONY: demo test check bench native dist clean
+
+demo: $(VENV)/.installed
+	@mkdir -p demo-output
+	$(bin)/ggufsteer extract happy -o demo-output/happy.gguf
+	$(bin)/ggufsteer try demo-output/happy.gguf "What do you think of tea?"
+
+# The tests run beside a copy of everything but the package, so that they cannot see any but the installed one.
+test: $(VENV)/.installed
+	@rm -rf build/test && mkdir -p build/test/checkout
+	@cp -R $(wildcard tests benchmarks native README.md CHANGELOG.md CONTRIBUTING.md LICENSE Makefile pyproject.toml \
+		CMakeLists.txt) build/test/checkout
+	@if [ -d ../shared ]; then ln -s "$(abspath ../shared)" build/test/shared; fi
+	cd build/test/checkout && GGUFSTEER_TEST_INSTALLED=1 $(bin)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.check-tools
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy --strict
+	$(bin)/lint-imports --no-logo
+	$(bin)/clang-format --dry-run -Werror $(native)
+	$(bin)/clang-tidy --quiet $(filter %.cpp,$(native)) -- -std=c++17 -Inative -Wall -Wextra -Wpedantic
+
+# Run as scripts from their own folder: the working folder is then not on Python's path, and the installed package is.
+bench: $(VENV)/.installed
+	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do $(bin)/python $$script; done
+
+native: $(VENV)/.cmake
+	$(cmake) -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DGGUFSTEER_STRICT=ON \
+		-DGGUFSTEER_INTO=$(CURDIR)/ggufsteer/_native
+	$(cmake) --build build/native
+
+dist: $(VENV)/.installed
+	$(pip) install --quiet build==1.3.0
+	@rm -rf dist
+	$(bin)/python -m build --outdir dist
+	GGUFSTEER_DIST=$(CURDIR)/dist $(bin)/python -m pytest tests/packaging
+
+clean:
+	rm -rf $(VENV) build dist demo-output ggufsteer/_native .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find ggufsteer tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(sources) | $(VENV)/.created
+	$(pip) install ".[test]"
+	@touch $@
+
+$(VENV)/.check-tools: pyproject.toml | $(VENV)/.installed
+	$(pip) install --quiet ".[test,check]"
+	@touch $@
+
+$(VENV)/.cmake: | $(VENV)/.created
+	@command -v cmake >/dev/null || $(pip) install --quiet cmake
+	@touch $@
