@@ -1,8 +1,8 @@
 """Which model files can be captured and steered, decided from the header alone, before any weight is read.
 
-Everything here was learned by reading or running llama.cpp as of llama-cpp-python 0.3.36: ggufsteer reads a layer's output
-from the tensor ``l_out-N`` and steers through llama.cpp's ``build_cvec``, and a few architectures lack one or the other. The
-probe in `ggufsteer.engine.steer` is the second line of defence, for architectures newer than this page.
+Everything here was learned by reading or running llama.cpp as of llama-cpp-python 0.3.36: ggufsteer reads a layer's
+output from the tensor ``l_out-N`` and steers through llama.cpp's ``build_cvec``, and a few architectures lack one of the
+two. The probe in `ggufsteer.engine.steer` is the second line of defence, for architectures newer than this page.
 """
 
 from collections.abc import Mapping
@@ -80,8 +80,8 @@ def check_header(metadata: Mapping[str, Any], path: Path) -> ModelFacts:
         path: The file, for the message.
 
     Raises:
-        ModelError: With the reason, and what to give instead. Exit code 2 where the file is not a language model at all, 1
-            where it is one that ggufsteer does not support.
+        ModelError: With the reason, and what to give instead. Exit code 2 where the file is not a language model at
+            all, 1 where it is one that ggufsteer does not support.
     """
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:

@@ -1,7 +1,7 @@
 """llama.cpp as a library: set up once, kept silent, its last complaints at hand.
 
-This module decides how the process is prepared for llama.cpp (no debugger on an abort, no log on stderr) and finds the ggml
-functions that llama-cpp-python does not bind. It knows neither models nor contexts.
+This module decides how the process is prepared for llama.cpp (no debugger on an abort, no log on stderr) and finds the
+ggml functions that llama-cpp-python does not bind. It knows neither models nor contexts.
 """
 
 import ctypes
@@ -89,8 +89,8 @@ def forget_complaints() -> None:
 def _libraries() -> tuple[Any, ...]:
     """Give the handles to look a ggml function up in, best first.
 
-    The handle of libllama comes first: the dynamic linker searches a library *and what that library itself loaded*, so the
-    function found is the one in use. Opening a file by its path may load a second copy, since a wheel holds copies
+    The handle of libllama comes first: the dynamic linker searches a library *and what that library itself loaded*, so
+    the function found is the one in use. Opening a file by its path may load a second copy, since a wheel holds copies
     where a normal installation holds links.
     """
     handles: list[Any] = [sys.modules["llama_cpp.llama_cpp"]._lib]

@@ -1,6 +1,5 @@
 """The model that ships with ggufsteer, other quantisations made from it, and what a model's name stands for."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +75,7 @@ def quantise(source: Path, target: Path, quantisation: str, *, n_threads: int = 
                 raise EngineError(
                     f"{source}: llama.cpp could not make a {quantisation} copy: {backend.last_complaint()}"
                 )
-            os.replace(unfinished, target)
+            unfinished.replace(target)
     except OSError as error:
         raise EngineError(f"{target}: cannot be written: {error.strerror or error}", "name another folder") from error
 

@@ -1,7 +1,7 @@
 """Hidden states of many token sequences, at the wanted layers and tokens only.
 
-The state at layer N is the output of block N, counted from 0 (llama.cpp's ``l_out-N``), steering included if there is any.
-Sequences share batches, each graph ends after the deepest wanted layer, and equal sequences are evaluated once.
+The state at layer N is the output of block N, counted from 0 (llama.cpp's ``l_out-N``), steering included if there is
+any. Sequences share batches, each graph ends after the deepest wanted layer, and equal sequences are evaluated once.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """Conversations written as text by the model's own chat template, in a sandbox.
 
-The template is a program that came with the model file. It runs in llama-cpp-python's sandboxed Jinja environment, and whatever
-it raises becomes one kind of error here.
+The template is a program that came with the model file. It runs in llama-cpp-python's sandboxed Jinja environment, and
+whatever it raises becomes one kind of error here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Write a conversation as text.
 
-        A template that refuses system messages gets the system's text in front of the first user message, as llama.cpp's
-        programs do it.
+        A template that refuses system messages gets the system's text in front of the first user message, as
+        llama.cpp's programs do it.
 
         Raises:
             SteerError: The template is broken, or refuses these messages.
@@ -78,11 +78,8 @@ class ChatTemplate:
 def _merged(messages: Sequence[Message]) -> list[Message]:
     """Put the system's text in front of the first user message."""
     system, *rest = messages
-    merged: list[Message] = []
-    waiting = True
-    for message in rest:
-        if waiting and message.get("role") == "user":
-            message = {**message, "content": f"{system['content']}\n\n{message['content']}"}
-            waiting = False
-        merged.append(message)
-    return merged if not waiting else [{"role": "user", "content": system["content"]}, *rest]
+    for place, message in enumerate(rest):
+        if message.get("role") == "user":
+            joined = {**message, "content": f"{system['content']}\n\n{message['content']}"}
+            return [*rest[:place], joined, *rest[place + 1 :]]
+    return [{"role": "user", "content": system["content"]}, *rest]

@@ -155,8 +155,8 @@ class Context:
     def set_steering(self, rows: Float32 | None) -> None:
         """Add these rows to the outputs of layers 1 to n_layer - 1 from now on; None adds nothing.
 
-        The memory is cleared when the steering really changes: what it holds was computed under the old one. All rows are
-        always sent, since llama.cpp leaves in force what a shorter buffer does not reach.
+        The memory is cleared when the steering really changes: what it holds was computed under the old one. All rows
+        are always sent, since llama.cpp leaves in force what a shorter buffer does not reach.
 
         Raises:
             EngineError: The rows have the wrong shape, are not finite, or llama.cpp refused them.

@@ -1,7 +1,7 @@
 """Answers to any number of prompts, several at a time.
 
-Prompts take turns in a fixed number of places: when one answer ends, the next prompt takes its place in the running batch. What a
-prompt gets does not depend on its neighbours, save for the rounding of other batch shapes.
+Prompts take turns in a fixed number of places: when one answer ends, the next prompt takes its place in the running
+batch. What a prompt gets does not depend on its neighbours, save for the rounding of other batch shapes.
 """
 
 from collections import deque
@@ -77,8 +77,8 @@ def _check_prompt(model: Model, prompt: Sequence[int], number: int, max_tokens: 
         raise SteerError(f"prompt {number + 1} is empty", "give at least one token")
     if len(prompt) + max_tokens > model.n_ctx:
         raise SteerError(
-            f"prompt {number + 1} has {len(prompt)} tokens; with {max_tokens} more for the answer it does not fit into the "
-            f"context of {model.n_ctx}",
+            f"prompt {number + 1} has {len(prompt)} tokens; with {max_tokens} more for the answer it does not fit into "
+            f"the context of {model.n_ctx}",
             "shorten it, ask for fewer tokens, or give a larger context with -c",
         )
 
@@ -150,7 +150,7 @@ class _Table:
             self._seated.append(seat)
 
     def _step(self) -> None:
-        """Evaluate one batch: the newest token of each running answer, then as much of new prompts as there is room for."""
+        """Evaluate one batch: the newest token of each running answer, then as much of new prompts as fits."""
         tokens: list[int] = []
         positions: list[int] = []
         sequence_ids: list[int] = []

@@ -1,7 +1,7 @@
 """The native library: found beside the package, checked, and wrapped as a reader of hidden states.
 
-Where it is missing or was built for another version, the Python twin takes its place and a note says so: the results are
-the same. This module decides which reader is used; it does not know what is read.
+Where it is missing or was built for another version, the Python twin takes its place and a note says so: the results
+are the same. This module decides which reader is used; it does not know what is read.
 """
 
 import ctypes
@@ -66,8 +66,8 @@ class _Report(ctypes.Structure):
 
 def library_path(folder: Path = _FOLDER) -> Path:
     """Give the place where the native library is expected on this platform."""
-    names = {"win32": "ggufsteer.dll", "darwin": "libggufsteer.dylib"}
-    return folder / names.get(sys.platform, "libggufsteer.so")
+    suffixes = {"win32": ".dll", "darwin": ".dylib"}
+    return folder / f"libggufsteer{suffixes.get(sys.platform, '.so')}"
 
 
 def load_library(path: Path) -> Any:

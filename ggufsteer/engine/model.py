@@ -36,7 +36,7 @@ class LoadOptions:
     n_gpu_layers: int | Literal["auto", "all"] = "auto"
     """Layers on the GPU; "auto" puts all there if llama.cpp was built for one."""
     n_ctx: int = 0
-    """Tokens that the memory holds; 0 takes `DEFAULT_CONTEXT`, of which one sequence uses at most the trained length."""
+    """Tokens that the memory holds; 0 takes `DEFAULT_CONTEXT`, and one sequence uses at most the trained length."""
     n_threads: int | None = None
     """None counts the physical cores."""
     n_batch: int = 2048
@@ -206,8 +206,8 @@ class Model:
     def may_stop_early(self) -> bool:
         """Whether a graph may be ended after the deepest layer that is wanted.
 
-        Not for a mixture of experts that is split between CPU and GPU: the stop ends one device's part, the next part then
-        begins on unfinished input, and ggml aborts when the chosen experts' numbers are garbage.
+        Not for a mixture of experts that is split between CPU and GPU: the stop ends one device's part, the next part
+        then begins on unfinished input, and ggml aborts when the chosen experts' numbers are garbage.
         """
         layers_on_gpu = self.options.n_gpu_layers
         split = isinstance(layers_on_gpu, int) and 0 <= layers_on_gpu <= self.n_layer and backend.can_offload()
@@ -238,6 +238,10 @@ class Model:
     def is_special(self, token: int) -> bool:
         """Tell whether a token is a control token or ends a text."""
         return self.vocabulary.is_special(token)
+
+    def ends_text(self, token: int) -> bool:
+        """Tell whether generation ends with this token."""
+        return self.vocabulary.ends_text(token)
 
     @cached_property
     def _chat(self) -> ChatTemplate | None:

@@ -1,7 +1,8 @@
 """How many token sequences become few decodes: pure arithmetic on lengths, no model.
 
-Each *round* starts with an empty memory. A round holds either several whole sequences in one batch, or one sequence that
-is longer than a batch, cut into consecutive pieces. It does not know what a token is, nor look for common beginnings.
+Each *round* starts with an empty memory. A round holds either several whole sequences in one batch, or one sequence
+that is longer than a batch, cut into consecutive pieces. It does not know what a token is, nor look for common
+beginnings.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,8 +84,8 @@ def pack(lengths: Sequence[int], *, batch_tokens: int, max_sequences: int) -> tu
     Returns:
         Rounds that hold each token of each sequence exactly once, in order.
 
-    For example, lengths 3, 2 and 9 with 6 tokens a batch make two rounds: both short sequences in one batch, then the long
-    one in batches of 6 and 3.
+    For example, lengths 3, 2 and 9 with 6 tokens a batch make two rounds: both short sequences in one batch, then the
+    long one in batches of 6 and 3.
     """
     if batch_tokens < 1 or max_sequences < 1 or any(length < 1 for length in lengths):
         raise ValueError("lengths, batch_tokens and max_sequences must be positive")

@@ -1,7 +1,7 @@
 """What is to be read during one decode, and how a reader answers: the words that the native library and its twin share.
 
-A *reader* is the thing behind llama.cpp's evaluation callback. This module knows neither of the two readers and nothing of
-llama.cpp; the interface is explained in ``native/ggufsteer.h``.
+A *reader* is the thing behind llama.cpp's evaluation callback. This module knows neither of the two readers and nothing
+of llama.cpp; the interface is explained in ``native/ggufsteer.h``.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Reading:
     slots: NDArray[np.int32]
     """First index of the target for each row. # (rows,)"""
     target: NDArray[np.float32] | NDArray[np.float64]
-    """(slots, layers, embd): float32 takes each row as it is, float64 gets each row added, in the order of the batch."""
+    """(slots, layers, embd): float32 takes each row as it is, float64 gets each row added, in batch order."""
     n_tokens: int
     """Tokens in the batch."""
     n_ubatch: int
@@ -129,7 +129,7 @@ def check(report: Report, layers: Sequence[int]) -> None:
     if report.code is Code.OK:
         return
     messages = {
-        Code.WRONG_TYPE: f"l_out-{report.layer} holds {report.seen} bytes where {report.expected} were expected (not F32)",
+        Code.WRONG_TYPE: f"l_out-{report.layer} holds {report.seen} bytes, not {report.expected} (not F32)",
         Code.WRONG_WIDTH: f"l_out-{report.layer} is {report.seen} wide where {report.expected} was expected",
         Code.WRONG_ROWS: f"l_out-{report.layer} has {report.seen} rows for {report.expected} tokens",
         Code.MISSING_ROWS: f"l_out-{report.layer} gave {report.seen} of {report.expected} rows",

@@ -38,7 +38,7 @@ class Sampling:
             raise SteerError(f"seed = {self.seed} is negative", "give 0 or more")
 
     def sampler(self, number: int) -> Sampler:
-        """Make the sampler of one prompt; its draws depend on the seed and on the prompt's number, not on the batching."""
+        """Make the sampler of one prompt; its draws depend on the seed and the prompt's number, not on batching."""
         if self.temperature == 0.0:
             return greedy
         generator = np.random.default_rng([self.seed, number])

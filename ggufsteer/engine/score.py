@@ -28,8 +28,8 @@ def log_probabilities(
     Args:
         model: An open model.
         sequences: Token ids, at least two each.
-        starts: The first token to score of each sequence, such as the length of the prompt; 1 where not given. A first token
-            has nothing before it and cannot be scored.
+        starts: The first token to score of each sequence, such as the length of the prompt; 1 where not given. A first
+            token has nothing before it and cannot be scored.
         progress: Called after each decode.
 
     Returns:

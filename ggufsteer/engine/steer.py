@@ -1,7 +1,7 @@
 """Control vectors on a running model: combined, checked, applied, proven to act, and undone.
 
-A vector acts on a layer's output: the row of layer N is added to ``l_out-N``, for N from 1 on. llama.cpp takes one buffer
-a context, so several vectors are summed up here.
+A vector acts on a layer's output: the row of layer N is added to ``l_out-N``, for N from 1 on. llama.cpp takes one
+buffer a context, so several vectors are summed up here.
 """
 
 import math
@@ -107,8 +107,8 @@ def _prove(model: Model, rows: Float32) -> None:
     rounding = 1e-5 * max(float(np.abs(plain).max()), float(np.abs(expected).max()))
     if np.abs(moved - expected).max() > rounding + 1e-4 * np.abs(expected).max():
         raise EngineError(
-            f"{model.path}: control vectors do not act on the architecture {model.architecture!r}: the output of layer {layer} "
-            f"moved by {np.linalg.norm(moved):.3g} instead of {np.linalg.norm(expected):.3g}",
+            f"{model.path}: the architecture {model.architecture!r} ignores control vectors: the output of layer "
+            f"{layer} moved by {np.linalg.norm(moved):.3g} instead of {np.linalg.norm(expected):.3g}",
             "use a model of another architecture, or report this one: llama.cpp leaves control vectors out for a few",
         )
     if np.abs(expected).max() > 10 * rounding:  # a smaller vector would pass even if nothing happened

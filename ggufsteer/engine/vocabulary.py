@@ -75,13 +75,15 @@ class Vocabulary:
     def detokenize(self, tokens: Sequence[int], *, special: bool) -> str:
         """Turn tokens into the text that they stand for when nothing stands before them."""
         self.check(tokens)
+        if not special and tokens and tokens[0] == self.start_token:
+            tokens = tokens[1:]  # llama.cpp would drop it too, but then keep the space that the tokenizer put in front
         if not tokens:
             return ""
         ids = (llama_cpp.llama_token * len(tokens))(*tokens)
         capacity = 16 * len(tokens) + 16
         for _ in range(2):
             buffer = bytes(capacity)
-            count = llama_cpp.llama_detokenize(self._pointer, ids, len(tokens), buffer, capacity, not special, special)
+            count = llama_cpp.llama_detokenize(self._pointer, ids, len(tokens), buffer, capacity, False, special)
             if count >= 0:
                 return buffer[:count].decode("utf-8", errors="replace")
             capacity = -count
