@@ -13,25 +13,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ggufsteer.tasks.progress import Progress
-
 NARROWEST_COLUMN = 26
 """Columns of text that are narrower than this are harder to read side by side than one after the other."""
 
 JSON = Mapping[str, Any]
-
-
-class Report(Protocol):
-    """What a task calls to say how far it is."""
-
-    def __call__(self, event: Progress, /) -> None: ...
 
 
 def rich_console(*, stderr: bool = False) -> Console:
@@ -85,13 +78,17 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: Sequence[int] = (0,)) -> None:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: Sequence[int] = (0,)
+) -> None:
     """Print a table to stdout; the columns numbered in `left` are left-aligned, the others are numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False)
+    drawn = Table(
+        box=box.SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False
+    )
     for index, name in enumerate(columns):
         drawn.add_column(Text(clean(name)), justify="left" if index in left else "right", overflow="fold")
     for row in rows:
@@ -125,14 +122,14 @@ def shell(arguments: Sequence[str]) -> str:
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Report]:
+def progress(*, quiet: bool = False) -> Iterator[ReportProgress]:
     """Yield the callback that a task reports to; it draws a bar on stderr while that is a terminal.
 
     Off a terminal one line a stage is written instead, so that a log stays readable; `quiet` writes nothing at all.
     The bar is taken down on every way out, Ctrl-C included.
     """
     if quiet:
-        yield lambda event: None
+        yield ignore
     elif sys.stderr.isatty():
         with _bar() as report:
             yield report
@@ -154,7 +151,7 @@ class _StageLines:
 
 
 @contextmanager
-def _bar() -> Iterator[Report]:
+def _bar() -> Iterator[ReportProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 

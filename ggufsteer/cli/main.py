@@ -47,11 +47,11 @@ class Settings:
 class Application(click.Group):
     """A group that imports commands on demand and never shows a traceback unless `--debug` was given."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the names of all commands without importing any."""
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return one command; an unknown name fails with the nearest known one."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
@@ -64,14 +64,16 @@ class Application(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # click's own may return; this one never does
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run one command and leave the process with its exit code."""
         settings = Settings()
         extra.pop("standalone_mode", None)
         try:
             super().main(args, prog_name or "ggufsteer", standalone_mode=False, obj=settings, **extra)
             sys.stdout.flush()
-        except BaseException as problem:
+        except BaseException as problem:  # noqa: BLE001  # the top edge: whatever happens becomes a message and a code
             sys.exit(_report(problem, settings))
         sys.exit(ExitCode.OK)
 
@@ -96,7 +98,7 @@ def _report(problem: BaseException, settings: Settings) -> int:
     if settings.debug:
         import traceback
 
-        traceback.print_exception(problem)
+        console.note("".join(traceback.format_exception(problem)).rstrip())
     if isinstance(problem, (KeyboardInterrupt, click.Abort)):
         console.error("interrupted; nothing was written")
         return int(ExitCode.INTERRUPTED)
@@ -118,7 +120,7 @@ def _report_usage(problem: click.ClickException) -> int:
     return problem.exit_code
 
 
-def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
     if wanted and not context.resilient_parsing:
         from ggufsteer.cli import console
 

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-DEFAULT_CONTEXT = 4096
-"""Tokens. Enough for every contrast in use, while a model's own 131,072 would take more memory than the model."""
 
-
-class NumberOrWord(click.ParamType):
+class NumberOrWord(click.ParamType[int | str]):
     """A whole number that is at least `least`, or one of a few words."""
 
     def __init__(self, words: tuple[str, ...], least: int = 0) -> None:
@@ -40,11 +37,15 @@ class NumberOrWord(click.ParamType):
         except ValueError:
             number = self.least - 1
         if number < self.least:
-            self.fail(f"{value!r} is neither a whole number from {self.least} on nor one of {', '.join(self.words)}", param, ctx)
+            self.fail(
+                f"{value!r} is neither a whole number from {self.least} on nor one of {', '.join(self.words)}",
+                param,
+                ctx,
+            )
         return number
 
 
-class NumberList(click.ParamType):
+class NumberList(click.ParamType[tuple[float, ...]]):
     """Numbers separated by commas, such as `0,0.5,1`."""
 
     name = "numbers"
@@ -62,7 +63,7 @@ class NumberList(click.ParamType):
         return numbers
 
 
-def _set_debug(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+def _set_debug(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
     settings: Settings | None = context.find_root().obj
     if wanted and settings is not None:
         settings.debug = True
@@ -71,7 +72,9 @@ def _set_debug(context: click.Context, parameter: click.Parameter, wanted: bool)
 def common_options(command: Function) -> Function:
     """Add `--json` (parameter `as_json`) and `--debug`."""
     for decorate in (
-        click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."),
+        click.option(
+            "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout and nothing else."),
     ):
         command = decorate(command)
@@ -84,25 +87,56 @@ def model_options(command: Function) -> Function:
     options = (
         click.option("-m", "--model", envvar="LLAMA_ARG_MODEL", metavar="FILE|builtin", help="The GGUF model."),
         click.option(
-            "-ngl", "--gpu-layers", "--n-gpu-layers", envvar="LLAMA_ARG_N_GPU_LAYERS", default="auto", show_default=True,
-            type=NumberOrWord(("auto", "all")), help="Layers to keep on the GPU.",
+            "-ngl",
+            "--gpu-layers",
+            "--n-gpu-layers",
+            envvar="LLAMA_ARG_N_GPU_LAYERS",
+            default="auto",
+            show_default=True,
+            type=NumberOrWord(("auto", "all")),
+            help="Layers to keep on the GPU.",
         ),
         click.option(
-            "-c", "--ctx-size", envvar="LLAMA_ARG_CTX_SIZE", default=DEFAULT_CONTEXT, show_default=True,
-            type=click.IntRange(min=0), help="Size of the context in tokens; 0 takes all that the model was trained for.",
+            "-c",
+            "--ctx-size",
+            envvar="LLAMA_ARG_CTX_SIZE",
+            default=0,
+            type=click.IntRange(min=0),
+            help="Size of the context in tokens.  [default: the model's own, at most 8192]",
         ),
-        click.option("-t", "--threads", envvar="LLAMA_ARG_THREADS", type=positive, help="CPU threads.  [default: chosen by llama.cpp]"),
         click.option(
-            "-b", "--batch-size", envvar="LLAMA_ARG_BATCH", default=2048, show_default=True, type=positive,
+            "-t",
+            "--threads",
+            envvar="LLAMA_ARG_THREADS",
+            type=positive,
+            help="CPU threads.  [default: chosen by llama.cpp]",
+        ),
+        click.option(
+            "-b",
+            "--batch-size",
+            envvar="LLAMA_ARG_BATCH",
+            default=2048,
+            show_default=True,
+            type=positive,
             help="Most tokens a batch.",
         ),
         click.option(
-            "-ub", "--ubatch-size", envvar="LLAMA_ARG_UBATCH", default=512, show_default=True, type=positive,
+            "-ub",
+            "--ubatch-size",
+            envvar="LLAMA_ARG_UBATCH",
+            default=512,
+            show_default=True,
+            type=positive,
             help="Most tokens computed at once.",
         ),
         click.option(
-            "-fa", "--flash-attn", envvar="LLAMA_ARG_FLASH_ATTN", default="auto", show_default=True,
-            type=click.Choice(["on", "off", "auto"]), help="Flash attention.",
+            "-fa",
+            "--flash-attn",
+            envvar="LLAMA_ARG_FLASH_ATTN",
+            default="auto",
+            show_default=True,
+            type=click.Choice(["on", "off", "auto"]),
+            help="Flash attention.",
         ),
     )
     for decorate in reversed(options):
@@ -117,7 +151,9 @@ def output_option(help_text: str) -> Callable[[Function], Function]:
 
 def seed_option(command: Function) -> Function:
     """Add `-s/--seed` (parameter `seed`, None where it was not given)."""
-    return click.option("-s", "--seed", type=click.IntRange(min=0, max=2**31 - 1), help="Seed of every random choice.")(command)
+    return click.option("-s", "--seed", type=click.IntRange(min=0, max=2**31 - 1), help="Seed of every random choice.")(
+        command
+    )
 
 
 def load_options(loading: dict[str, Any]) -> LoadOptions:

@@ -6,7 +6,7 @@ how it becomes tokens; which of them are read is decided in `positions`. It know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,14 +20,23 @@ class Tokenizer(Protocol):
     """The part of the engine's model that turns text into tokens; a test can stand in for it without a model."""
 
     @property
-    def has_chat_template(self) -> bool: ...
-    @property
-    def n_ctx(self) -> int: ...
-    def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]: ...
-    def detokenize(self, tokens: Sequence[int]) -> str: ...
-    def is_special(self, token: int) -> bool: ...
-    def render_chat(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str: ...
-    def encode_rendered(self, text: str) -> list[int]: ...
+    def has_chat_template(self) -> bool:
+        """Whether the model brought a chat template."""
+
+    def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]:
+        """Turn text into tokens."""
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Turn tokens into text, special ones left out."""
+
+    def is_special(self, token: int) -> bool:
+        """Whether a token is no content: a start of text, a role mark, an end of turn."""
+
+    def ends_text(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """Write a chat by the model's template."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,9 @@ class Passage:
     answer_tokens: tuple[int, ...] | None = None
     """The tokens of an answer that the model made, so that they are read back exactly as they were made."""
     suffix: str | None = None
-    """The text at which `text` is cut at each token, each cut a pair of its own (repeng's shape)."""
+    """A text after `text` that is cut at each of its tokens, every cut a pair of its own (repeng's shape)."""
+    after_suffix: str = ""
+    """What follows the suffix."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Encoded:
     """A passage as tokens."""
 
     text: str
-    """What the tokens were made from, chat template included, without the answer's own tokens."""
+    """What the tokens say, chat template and answer included."""
     tokens: tuple[int, ...]
     answer_start: int
     """Index of the first token of the answer; `len(tokens)` where there is none."""
@@ -68,9 +79,8 @@ class Encoded:
 def chat_text(model: Tokenizer, question: str, system: str = "") -> str:
     """Return the chat of one question as the model's own template writes it, ready for the answer.
 
-    A template that knows no system role (Gemma's refuses it, others drop it in silence) gets the system prompt in
-    front of the question instead. A template that opens a block of reasoning gets it closed, so that an answer begins
-    where the prompt ends.
+    A template that drops system messages gets the system prompt in front of the question instead. A template that opens
+    a block of reasoning gets it closed, so that an answer begins where the prompt ends.
 
     Args:
         model: Whose chat template is used.
@@ -78,7 +88,7 @@ def chat_text(model: Tokenizer, question: str, system: str = "") -> str:
         system: The system prompt; empty leaves the message out.
 
     Raises:
-        SteerError: The model has no chat template, or it fails on every form of the chat.
+        SteerError: The model has no chat template, or the template fails.
     """
     if not model.has_chat_template:
         raise SteerError(
@@ -92,12 +102,9 @@ def chat_text(model: Tokenizer, question: str, system: str = "") -> str:
     return rendered
 
 
-def _with_system(model: Tokenizer, user: dict[str, str], system: str) -> str:
-    try:
-        rendered = model.render_chat([{"role": "system", "content": system}, user])
-    except SteerError:
-        rendered = ""
-    # Templates trim what they are given, so look for the trimmed words.
+def _with_system(model: Tokenizer, user: Mapping[str, str], system: str) -> str:
+    rendered = model.render_chat([{"role": "system", "content": system}, user])
+    # Some templates drop a system message in silence. They trim what they keep, so look for the trimmed words.
     if system.strip() in rendered:
         return rendered
     return model.render_chat([{"role": "user", "content": f"{system}\n\n{user['content']}"}])
@@ -113,25 +120,37 @@ def encode(model: Tokenizer, passage: Passage) -> Encoded:
         SteerError: There is no chat template for a chat.
     """
     prompt = chat_text(model, passage.text, passage.system) if passage.chat else passage.text
-    prompt_tokens = _tokens(model, prompt, passage.chat)
+    prompt_tokens = encode_text(model, prompt)
+    tokens, answer_start = prompt_tokens, len(prompt_tokens)
     if passage.answer_tokens is not None:
-        tokens, answer_start = prompt_tokens + list(passage.answer_tokens), len(prompt_tokens)
+        tokens = prompt_tokens + list(passage.answer_tokens)
     elif passage.answer is not None:
-        tokens = _tokens(model, prompt + passage.answer, passage.chat)
+        tokens = encode_text(model, prompt + passage.answer)
         answer_start = common_prefix_length(prompt_tokens, tokens)
-    else:
-        tokens, answer_start = prompt_tokens, len(prompt_tokens)
+    without_answer = passage.answer is None and passage.answer_tokens is None
     return Encoded(
-        text=prompt,
+        text=prompt + (passage.answer or ""),
         tokens=tuple(tokens),
         answer_start=answer_start,
         special=tuple(model.is_special(token) for token in tokens),
-        opens_answer=passage.chat and answer_start == len(tokens),
+        opens_answer=passage.chat and without_answer and not model.ends_text(tokens[-1]),
     )
 
 
-def _tokens(model: Tokenizer, text: str, chat: bool) -> list[int]:
-    return model.encode_rendered(text) if chat else model.tokenize(text)
+def encode_text(model: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text with exactly one start token, for models that want one.
+
+    Text from a chat template, or written by hand, may spell the start token out; then none is added.
+
+    Raises:
+        SteerError: There is no token.
+    """
+    tokens = model.tokenize(text)
+    if len(tokens) > 1 and tokens[0] == tokens[1] and model.is_special(tokens[0]):
+        tokens = tokens[1:]
+    if not tokens:
+        raise SteerError(f"the text {text!r:.60} has no token", "write something that can be read")
+    return tokens
 
 
 def common_prefix_length(first: Sequence[int], second: Sequence[int]) -> int:

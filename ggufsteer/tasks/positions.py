@@ -60,6 +60,6 @@ def _explain(position: Position, passage: Encoded) -> tuple[str, str]:
         )
     count = sum(not special for special in passage.special)
     return (
-        f"position {position!r}: there is no such token; the text has {len(passage.tokens)} tokens, {count} of them not special",
+        f"position {position!r}: there is no such token in a text of {len(passage.tokens)} tokens, {count} not special",
         'use position = "last", or a smaller offset',
     )

@@ -1,0 +1,113 @@
+"""What is said about a finished vector: a table of its layers, and the commands that use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufsteer.cli import console
+
+if TYPE_CHECKING:
+    from ggufsteer.tasks.extract import Extraction
+
+COLUMNS = ("layer", "size", "of the state", "AUC", "d'")
+
+
+def show_extraction(
+    extraction: Extraction, output: Path, model: Path, *, as_json: bool, recipe: Path | None = None
+) -> None:
+    """Say what came out: as one JSON document, or as a table with ready commands.
+
+    Args:
+        extraction: The vector and its figures.
+        output: Where it was saved.
+        model: The model's file, for the commands.
+        as_json: Whether to print JSON.
+        recipe: Where the recipe was saved, if it was.
+    """
+    for warning in extraction.warnings:
+        console.warn(warning)
+    if as_json:
+        console.document(_document(extraction, output, model, recipe))
+        return
+    provenance = extraction.vector.provenance
+    console.table(
+        COLUMNS,
+        [
+            (
+                str(layer.layer),
+                f"{layer.size:.4g}",
+                f"{layer.relative_size:.0%}",
+                _figure(layer.auc, ".2f"),
+                _figure(layer.d_prime, ".1f"),
+            )
+            for layer in extraction.layers
+        ],
+        title=f"{provenance.name}: what strength 1.0 adds",
+    )
+    console.line(_summary(extraction))
+    console.line(f"saved: {output}" + (f" (recipe: {recipe})" if recipe else ""))
+    console.line()
+    console.line("try it:")
+    console.line(f"  {console.shell(_try_command(output, model))}")
+    console.line("use it in llama.cpp (any model file of the same weights):")
+    for command in llama_commands(output, model):
+        console.line(f"  {console.shell(command)}")
+
+
+def llama_commands(vector: Path, model: Path, strength: float = 1.0) -> list[list[str]]:
+    """Return the commands with which stock llama.cpp uses a vector, word by word.
+
+    The scaled form takes FILE:STRENGTH and splits at the colon; forks that are older want two words instead.
+    """
+    scaled = f"{vector}:{strength}"
+    return [
+        ["llama-completion", "-m", str(model), "--control-vector-scaled", scaled, "-p", "Hello"],
+        ["llama-server", "-m", str(model), "--control-vector-scaled", scaled],
+    ]
+
+
+def _try_command(vector: Path, model: Path) -> list[str]:
+    return ["ggufsteer", "try", str(vector), "Tell me about tea.", "-m", str(model)]
+
+
+def _summary(extraction: Extraction) -> str:
+    training = extraction.n_pairs - extraction.n_held_out
+    judged = f", judged on {extraction.n_held_out} others" if extraction.n_held_out else ""
+    return f"made from {training} pairs{judged}; {extraction.n_tokens:,} tokens read"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _document(extraction: Extraction, output: Path, model: Path, recipe: Path | None) -> dict[str, Any]:
+    provenance = extraction.vector.provenance
+    return {
+        "vector": str(output),
+        "recipe": str(recipe) if recipe else None,
+        "name": provenance.name,
+        "recipe_hash": provenance.recipe_hash,
+        "model": str(model),
+        "model_hash": provenance.model.content_hash if provenance.model else None,
+        "method": provenance.method,
+        "position": provenance.position,
+        "dose": provenance.dose,
+        "seed": provenance.seed,
+        "pairs": extraction.n_pairs,
+        "held_out_pairs": extraction.n_held_out,
+        "tokens": extraction.n_tokens,
+        "layers": [
+            {
+                "layer": layer.layer,
+                "size": layer.size,
+                "relative_size": layer.relative_size,
+                "auc": layer.auc,
+                "d_prime": layer.d_prime,
+            }
+            for layer in extraction.layers
+        ],
+        "warnings": list(extraction.warnings),
+        "commands": [console.shell(command) for command in llama_commands(output, model)],
+        "versions": dict(provenance.versions),
+    }

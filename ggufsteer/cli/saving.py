@@ -1,0 +1,62 @@
+"""Where results go: default names, and refusals that come before the work instead of after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ggufsteer.errors import SteerError
+
+VECTOR_SUFFIX = ".gguf"
+
+
+def default_output(name: str) -> Path:
+    """Return the file that a vector of this name goes to: in the current folder, fit for llama.cpp's command line."""
+    return Path(f"{name.replace(' ', '-')}{VECTOR_SUFFIX}")
+
+
+def check_output(path: Path, *, force: bool, protected: Sequence[str | None]) -> None:
+    """Refuse an output file that cannot or should not be written.
+
+    Args:
+        path: Where a vector is to go.
+        force: Overwrite a file that is something else than a control vector.
+        protected: Files that are read and must not be overwritten in any case.
+
+    Raises:
+        SteerError: The name cannot be given to llama.cpp, the folder is missing, the file is one of the inputs, or it
+            is no control vector and `force` was not given.
+    """
+    from ggufsteer.files.vector import check_vector_name
+
+    check_vector_name(path)
+    if not path.parent.is_dir():
+        raise SteerError(f"{path}: the folder {path.parent} does not exist", f"make it first: mkdir -p '{path.parent}'")
+    if not path.exists():
+        return
+    for name in protected:
+        if name is not None and Path(name).exists() and path.samefile(name):
+            raise SteerError(f"{path}: this is also an input; it would be overwritten", "give another name with -o")
+    if not force and not _is_vector(path):
+        raise SteerError(
+            f"{path}: exists and is no control vector; it would be overwritten", "give another name with -o, or --force"
+        )
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite a file that a person may have edited.
+
+    Raises:
+        SteerError: The file is there and `force` was not given.
+    """
+    if path.exists() and not force:
+        raise SteerError(f"{path}: already exists", "give another name with -o, or overwrite it with --force")
+
+
+def _is_vector(path: Path) -> bool:
+    from ggufsteer.files.gguf import read_header
+
+    try:
+        return read_header(path).metadata.get("general.architecture") == "controlvector"
+    except SteerError:
+        return False

@@ -1,0 +1,98 @@
+"""`ggufsteer try`: the same question without and with a vector, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggufsteer.cli import console
+from ggufsteer.cli.options import NumberList, common_options, load_options, model_options, seed_option
+from ggufsteer.errors import SteerError
+
+if TYPE_CHECKING:
+    from ggufsteer.files.control_vector import ControlVector
+
+
+@click.command("try")
+@click.argument("vector", type=click.Path(path_type=Path))
+@click.argument("question")
+@click.option(
+    "--strengths",
+    type=NumberList(),
+    default="0,0.5,1",
+    show_default=True,
+    help="Strengths to compare: 0 is the model as it is, 1 the recommended dose, negative ones go the other way.",
+)
+@click.option("-sys", "--system-prompt", "system", default="", help="A system prompt.  [default: none]")
+@click.option(
+    "-n", "--predict", "--n-predict", "max_tokens", envvar="LLAMA_ARG_N_PREDICT", default=128, show_default=True,
+    type=click.IntRange(min=1), help="Most tokens an answer.",
+)  # fmt: skip
+@click.option(
+    "--temp", "temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="Temperature."
+)
+@click.option("--force", is_flag=True, help="Use the vector although it was made from another model file.")
+@seed_option
+@model_options
+@common_options
+def try_command(vector: Path, question: str, strengths: tuple[float, ...], as_json: bool, **flags: Any) -> None:
+    """Answer QUESTION with the control vector in the file VECTOR at several strengths, side by side.
+
+    Without -m the demo model is used if the vector was made from it.
+    """
+    from ggufsteer.files.vector import read_vector
+
+    read = read_vector(vector)
+    for remark in read.notes:
+        console.warn(f"{vector}: {remark}")
+    options = load_options(flags)
+    from ggufsteer.engine.model import Model
+    from ggufsteer.tasks.answer import answers
+
+    with Model.open(_model_path(flags["model"], read, vector), options) as model:
+        for doubt in read.check_fits(model.identity, force=flags["force"]):
+            console.warn(doubt)
+        with console.progress(quiet=as_json) as report:
+            given = answers(
+                model,
+                read,
+                question,
+                strengths,
+                system=flags["system"],
+                max_tokens=flags["max_tokens"],
+                temperature=flags["temperature"],
+                seed=flags["seed"] or 0,
+                force=flags["force"],
+                report=report,
+            )
+    if as_json:
+        texts = [{"strength": one.strength, "text": one.text, "ended": one.ended} for one in given]
+        console.document({"question": question, "vector": str(vector), "model": str(model.path), "answers": texts})
+        return
+    console.side_by_side(
+        [_heading(one.strength) for one in given],
+        [one.text.strip() + ("" if one.ended else " […]") for one in given],
+    )
+
+
+def _heading(strength: float) -> str:
+    return "without" if strength == 0 else f"strength {strength:g}"
+
+
+def _model_path(name: str | None, vector: ControlVector, path: Path) -> Path:
+    """Return the model that was named, or the demo model where the vector belongs to it."""
+    from ggufsteer.engine.builtin import resolve_model
+
+    if name is not None:
+        return resolve_model(name)
+    made_from = vector.provenance.model
+    if made_from is None:
+        raise SteerError(f"{path}: the vector does not say which model it belongs to", "name the model's file with -m")
+    from ggufsteer.files.model_identity import from_header
+
+    builtin = resolve_model("builtin")
+    if from_header(builtin).content_hash != made_from.content_hash:
+        raise SteerError(f"{path}: the vector was made from {made_from.label}", "name that model's file with -m")
+    return builtin

@@ -1,0 +1,89 @@
+"""The answers that the model itself gives under each persona: the material of response pairs.
+
+Each different question (persona and prompt) is asked once, however many pairs it serves; answers are greedy, so that
+the same model gives the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ggufsteer.errors import SteerError
+from ggufsteer.tasks.passages import Passage, chat_text, encode_text
+from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
+from ggufsteer.tasks.shapes import PlannedPair
+
+if TYPE_CHECKING:
+    from ggufsteer.engine.model import Model
+
+STAGE = "letting the model answer"
+
+
+def with_own_answers(
+    pairs: Sequence[PlannedPair], model: Model, *, max_tokens: int, report: ReportProgress = ignore
+) -> tuple[tuple[PlannedPair, ...], int]:
+    """Fill in every answer that the model is to make itself.
+
+    Args:
+        pairs: Pairs whose passages have `asked_under` set where an answer is wanted; others pass unchanged.
+        model: Who answers.
+        max_tokens: Where an answer is cut off.
+        report: Told after every answer.
+
+    Returns:
+        The pairs with answers, and how many were left out because one of their answers was empty.
+
+    Raises:
+        SteerError: Every pair lost an answer.
+    """
+    asked = [passage for pair in pairs for passage in (pair.positive, pair.negative) if passage.asked_under is not None]
+    answers = _ask(list(dict.fromkeys(_question(passage) for passage in asked)), model, max_tokens, report)
+    filled = []
+    for pair in pairs:
+        positive, negative = (_filled(passage, answers) for passage in (pair.positive, pair.negative))
+        if positive.answer_tokens != () and negative.answer_tokens != ():
+            filled.append(replace(pair, positive=positive, negative=negative))
+    if pairs and not filled:
+        raise SteerError(
+            "the model gave an empty answer to every prompt, so there is nothing to read",
+            "use a chat model, other prompts, or given answers: pairs with {prompt, positive, negative}",
+        )
+    return tuple(filled), len(pairs) - len(filled)
+
+
+def _question(passage: Passage) -> tuple[str, str]:
+    return passage.asked_under or "", passage.text
+
+
+def _filled(passage: Passage, answers: dict[tuple[str, str], tuple[str, tuple[int, ...]]]) -> Passage:
+    if passage.asked_under is None:
+        return passage
+    text, tokens = answers[_question(passage)]
+    return replace(passage, answer=text, answer_tokens=tokens)
+
+
+def _ask(
+    questions: list[tuple[str, str]], model: Model, max_tokens: int, report: ReportProgress
+) -> dict[tuple[str, str], tuple[str, tuple[int, ...]]]:
+    """Return text and content tokens of each answer; tokens past the last one that is content are cut off."""
+    from ggufsteer.engine.generate import generate
+    from ggufsteer.engine.plan import Progress as Decoded
+
+    if not questions:
+        return {}
+    prompts = [encode_text(model, chat_text(model, text, system)) for system, text in questions]
+
+    def on_decode(decoded: Decoded) -> None:
+        report(Progress(STAGE, decoded.sequences_done, len(questions), "answers", decoded.tokens_done))
+
+    report(Progress(STAGE, 0, len(questions), "answers"))
+    given = generate(model, prompts, max_tokens=max_tokens, progress=on_decode)
+    result = {}
+    for question, answer in zip(questions, given, strict=True):
+        tokens = list(answer.tokens)
+        while tokens and model.is_special(tokens[-1]):
+            tokens.pop()
+        result[question] = (answer.text, tuple(tokens) if answer.text.strip() else ())
+    return result
