@@ -35,13 +35,13 @@ struct ggufsteer_capture;
 
 enum ggufsteer_code {
     GGUFSTEER_OK = 0,
-    GGUFSTEER_BAD_ARGUMENT = 1,  /* a null pointer, an index out of range, an order that is not ascending */
+    GGUFSTEER_BAD_ARGUMENT = 1, /* a null pointer, an index out of range, an order that is not ascending */
     GGUFSTEER_OUT_OF_MEMORY = 2,
-    GGUFSTEER_NOT_ARMED = 3,     /* finish without arm */
-    GGUFSTEER_WRONG_TYPE = 4,    /* a layer's output is not a contiguous F32 tensor; seen: bytes, expected: bytes */
-    GGUFSTEER_WRONG_WIDTH = 5,   /* a row is not n_embd wide; seen: elements, expected: elements */
-    GGUFSTEER_WRONG_ROWS = 6,    /* a layer's output has neither a row a token nor a row an output; seen, expected: rows */
-    GGUFSTEER_MISSING_ROWS = 7   /* the graph ended before all wanted rows of a layer came by; seen, expected: rows */
+    GGUFSTEER_NOT_ARMED = 3,   /* finish without arm */
+    GGUFSTEER_WRONG_TYPE = 4,  /* a layer's output is not a contiguous F32 tensor; seen: bytes, expected: bytes */
+    GGUFSTEER_WRONG_WIDTH = 5, /* a row is not n_embd wide; seen: elements, expected: elements */
+    GGUFSTEER_WRONG_ROWS = 6,  /* a layer's output has neither a row a token nor a row an output; seen, expected: rows */
+    GGUFSTEER_MISSING_ROWS = 7 /* the graph ended before all wanted rows of a layer came by; seen, expected: rows */
 };
 
 /* Addresses of ggml functions. */
@@ -82,8 +82,7 @@ struct ggufsteer_report {
 GGUFSTEER_API int32_t ggufsteer_abi(void);
 
 /* Makes a capture that wants nothing yet. */
-GGUFSTEER_API int32_t ggufsteer_capture_create(const struct ggufsteer_accessors *accessors,
-                                               struct ggufsteer_capture **capture);
+GGUFSTEER_API int32_t ggufsteer_capture_create(const struct ggufsteer_accessors *accessors, struct ggufsteer_capture **capture);
 
 /* Frees a capture; NULL is allowed. The context that it was given to must be gone or never decode again. */
 GGUFSTEER_API void ggufsteer_capture_destroy(struct ggufsteer_capture *capture);
