@@ -200,7 +200,8 @@ class Model:
         # Recurrent layers keep one large state a sequence, and cut batches so that rows change their order.
         if llama_cpp.llama_model_is_recurrent(self._pointer) or llama_cpp.llama_model_is_hybrid(self._pointer):
             return 1
-        return min(_MAX_SEQUENCES, int(llama_cpp.llama_max_parallel_sequences()))
+        # llama.cpp aborts when a batch cannot hold one token of each sequence.
+        return min(_MAX_SEQUENCES, self.options.n_batch, int(llama_cpp.llama_max_parallel_sequences()))
 
     @property
     def may_stop_early(self) -> bool:
