@@ -93,7 +93,9 @@ def pack(lengths: Sequence[int], *, batch_tokens: int, max_sequences: int) -> tu
     together: list[Piece] = []
     used = 0
     for sequence, length in enumerate(lengths):
-        if together and (used + length > batch_tokens or len(together) == max_sequences):
+        # A sequence that is longer than a batch closes the round too: so rounds keep the order of the sequences.
+        full = used + length > batch_tokens or len(together) == max_sequences
+        if together and full:
             rounds.append(_one_batch(together))
             together, used = [], 0
         if length > batch_tokens:

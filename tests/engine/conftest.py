@@ -1,5 +1,6 @@
 """Models for the engine's tests: one tiny Llama in three forms, made once a session, and a real one where it lies."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def tiny_models(tiny_paths: dict[str, Path]) -> Iterator[Callable[[str], Model]]
 def tiny(tiny_models: Callable[[str], Model]) -> Model:
     """The tiny model as F32."""
     return tiny_models("F32")
+
+
+@pytest.fixture(scope="session")
+def exact(tiny_paths: dict[str, Path]) -> Iterator[Model]:
+    """The tiny model without flash attention, whose rounding depends on the shape of the batch (about 1e-3)."""
+    with Model.open(tiny_paths["F32"], dataclasses.replace(SMALL, flash_attention="off")) as model:
+        yield model
 
 
 @pytest.fixture(scope="session")
