@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ggufsteer.cli import interrupt
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.text import clean
 
@@ -129,12 +130,20 @@ def progress(*, quiet: bool = False) -> Iterator[ReportProgress]:
     The bar is taken down on every way out, Ctrl-C included.
     """
     if quiet:
-        yield ignore
+        yield _checked(ignore)
     elif sys.stderr.isatty():
         with _bar() as report:
-            yield report
+            yield _checked(report)
     else:
-        yield _StageLines()
+        yield _checked(_StageLines())
+
+
+def _checked(report: ReportProgress) -> ReportProgress:
+    def checked(event: Progress) -> None:
+        interrupt.check()
+        report(event)
+
+    return checked
 
 
 class _StageLines:

@@ -50,7 +50,7 @@ def show_extraction(
     console.line()
     console.line("try it:")
     console.line(f"  {console.shell(_try_command(output, model))}")
-    console.line("use it in llama.cpp (any model file of the same weights):")
+    console.line("use it in llama.cpp:")
     for command in llama_commands(output, model):
         console.line(f"  {console.shell(command)}")
 
@@ -68,7 +68,7 @@ def llama_commands(vector: Path, model: Path, strength: float = 1.0) -> list[lis
 
 
 def _try_command(vector: Path, model: Path) -> list[str]:
-    return ["ggufsteer", "try", str(vector), "Tell me about tea.", "-m", str(model)]
+    return ["ggufsteer", "try", str(vector), "Tell me about the sea.", "-m", str(model)]
 
 
 def _summary(extraction: Extraction) -> str:

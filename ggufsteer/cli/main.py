@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ggufsteer.cli import interrupt
 from ggufsteer.errors import ExitCode, SteerError
 from ggufsteer.version import VERSION
 
@@ -71,8 +72,9 @@ class Application(click.Group):
         settings = Settings()
         extra.pop("standalone_mode", None)
         try:
-            super().main(args, prog_name or "ggufsteer", standalone_mode=False, obj=settings, **extra)
-            sys.stdout.flush()
+            with interrupt.remembered():
+                super().main(args, prog_name or "ggufsteer", standalone_mode=False, obj=settings, **extra)
+                sys.stdout.flush()
         except BaseException as problem:  # noqa: BLE001  # the top edge: whatever happens becomes a message and a code
             sys.exit(_report(problem, settings))
         sys.exit(ExitCode.OK)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class NumberOrWord(click.ParamType[int | str]):
+class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # older clicks have no type argument
     """A whole number that is at least `least`, or one of a few words."""
 
     def __init__(self, words: tuple[str, ...], least: int = 0) -> None:
@@ -45,7 +45,7 @@ class NumberOrWord(click.ParamType[int | str]):
         return number
 
 
-class NumberList(click.ParamType[tuple[float, ...]]):
+class NumberList(click.ParamType):  # type: ignore[type-arg]
     """Numbers separated by commas, such as `0,0.5,1`."""
 
     name = "numbers"

@@ -16,7 +16,7 @@ def is_demo_model(model: ModelIdentity) -> bool:
 
 
 def everyday_prompts(model: ModelIdentity) -> tuple[str, ...]:
-    """Return prompts that this model can answer: the built-in hundred, or those on the few subjects of the demo model."""
+    """Return prompts that this model can answer: the built-in hundred, or those on the demo model's few subjects."""
     if is_demo_model(model):
         return _lines("ggufsteer.demo", "prompts.txt")
     return _lines("ggufsteer.tasks", "everyday_prompts.txt")
