@@ -113,7 +113,7 @@ class ControlVector:
         """Scale all directions; raises `SteerError` when the factor or the result is not finite."""
         if not math.isfinite(factor):
             raise SteerError(f"a vector cannot be scaled by {factor}", "give a finite number")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             scaled = {layer: direction * np.float32(factor) for layer, direction in self.directions.items()}
         return dataclasses.replace(self, directions=scaled)
 
@@ -193,7 +193,7 @@ class ControlVector:
                 f"vectors of {self.n_embd} and {other.n_embd} values cannot be combined", "use vectors of one model"
             )
         zero = np.zeros(self.n_embd, dtype=np.float32)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             directions = {
                 layer: self.directions.get(layer, zero) + np.float32(sign) * other.directions.get(layer, zero)
                 for layer in {*self.layers, *other.layers}

@@ -80,4 +80,6 @@ _SAY_SO = "say producer=repeng, cvector-generator or jukofyork if you know bette
 
 
 def _all_unit(directions: Mapping[int, Direction]) -> bool:
-    return all(abs(float(np.linalg.norm(direction)) - 1.0) < 1e-3 for direction in directions.values())
+    return all(
+        abs(float(np.linalg.norm(direction.astype(np.float64))) - 1.0) < 1e-3 for direction in directions.values()
+    )

@@ -1,0 +1,173 @@
+"""The algebra of control vectors, and the check that one fits a model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ggufsteer.errors import ExitCode, FileFormatError, MisfitError, SteerError
+from ggufsteer.files.control_vector import ControlVector, Provenance
+from tests.files.made_vectors import MODEL, PROVENANCE, vectors
+
+
+@given(vectors(), vectors())
+def test_what_is_added_can_be_taken_away(first: ControlVector, second: ControlVector) -> None:
+    """(a + b) - b equals a within the rounding of float32."""
+    again = (first + second - second).as_rows(8)
+    size = np.abs(first.as_rows(8)) + np.abs(second.as_rows(8))
+    assert np.all(np.abs(again - first.as_rows(8)) <= 2e-7 * size + 1e-30)
+
+
+@given(vectors(), vectors())
+def test_addition_does_not_depend_on_the_order(first: ControlVector, second: ControlVector) -> None:
+    """a + b equals b + a, exactly."""
+    assert np.array_equal((first + second).as_rows(8), (second + first).as_rows(8))
+
+
+@given(vectors())
+def test_strength_zero_is_no_steering(vector: ControlVector) -> None:
+    """v * 0 is zero everywhere, in every layer that v has."""
+    assert not (vector * 0.0).as_rows(8).any()
+    assert (0.0 * vector).layers == vector.layers
+
+
+@given(vectors(), st.floats(-8, 8, width=32))
+def test_scaling_is_the_multiplication_of_every_value(vector: ControlVector, factor: float) -> None:
+    """Row by row, v * f is f times v, and -v is v * -1."""
+    assert np.array_equal((vector * factor).as_rows(8), vector.as_rows(8) * np.float32(factor))
+    assert np.array_equal((-vector).as_rows(8), -vector.as_rows(8))
+
+
+@given(vectors(), st.integers(8, 20))
+def test_rows_start_at_layer_one_and_are_zero_where_there_is_no_direction(vector: ControlVector, n_layer: int) -> None:
+    """The buffer has n_layer - 1 rows of n_embd values; row k is layer k + 1."""
+    rows = vector.as_rows(n_layer)
+    assert rows.shape == (n_layer - 1, 5)
+    assert rows.dtype == np.float32
+    for layer in range(1, n_layer):
+        expected = vector.directions.get(layer, np.zeros(5, np.float32))
+        assert np.array_equal(rows[layer - 1], expected)
+
+
+@given(vectors(), st.data())
+def test_limiting_keeps_the_chosen_layers_as_they_are(vector: ControlVector, data: st.DataObject) -> None:
+    """What is left is exactly the chosen layers."""
+    chosen = data.draw(st.sets(st.sampled_from(vector.layers), min_size=1))
+    limited = vector.limited_to(chosen)
+    assert limited.layers == tuple(sorted(chosen))
+    assert all(np.array_equal(limited.directions[layer], vector.directions[layer]) for layer in chosen)
+
+
+def test_limiting_to_a_layer_that_is_not_there_names_those_that_are() -> None:
+    """A wrong layer is an error, not an empty vector."""
+    vector = ControlVector({2: np.ones(3), 4: np.ones(3)})
+    with pytest.raises(SteerError, match=r"no layer \[3\]") as caught:
+        vector.limited_to([2, 3])
+    assert caught.value.hint == "it has 2, 4"
+    with pytest.raises(SteerError):
+        vector.limited_to([])
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e300])
+def test_a_strength_that_is_no_number_is_refused(factor: float) -> None:
+    """NaN and infinity never reach a model."""
+    with pytest.raises(SteerError):
+        ControlVector({1: np.ones(3)}) * factor
+
+
+@pytest.mark.parametrize(
+    ("directions", "says"),
+    [
+        ({}, "no layer"),
+        ({0: np.ones(3)}, "layer 0"),
+        ({-1: np.ones(3)}, "layer -1"),
+        ({True: np.ones(3)}, "layer True"),
+        ({1: np.ones((1, 3))}, "shape"),
+        ({1: np.ones(0)}, "shape"),
+        ({1: np.ones(3), 2: np.ones(4)}, "differ in length"),
+        ({1: np.array([1.0, np.nan])}, "NaN"),
+        ({1: np.array([1.0, np.inf])}, "NaN or infinite"),
+    ],
+)
+def test_directions_that_cannot_steer_make_no_vector(directions: dict[int, np.ndarray], says: str) -> None:
+    """A vector that exists is usable."""
+    with pytest.raises(FileFormatError, match=says):
+        ControlVector(directions)
+
+
+def test_a_vector_does_not_change_when_its_source_does() -> None:
+    """The directions are copies, and cannot be written to."""
+    source = np.ones(3, np.float32)
+    vector = ControlVector({1: source})
+    source[0] = 9
+    assert vector.directions[1][0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        vector.directions[1][0] = 9
+
+
+def test_a_sum_of_vectors_of_different_models_is_refused() -> None:
+    """Width, architecture and depth have to agree; another file of the same shape leaves the hash open."""
+    other = dataclasses.replace(MODEL, content_hash="ef" * 32)
+    deeper = dataclasses.replace(MODEL, n_layer=9)
+    vector = ControlVector({1: np.ones(5)}, PROVENANCE)
+    with pytest.raises(MisfitError, match="5 and 6 values"):
+        vector + ControlVector({1: np.ones(6)}, PROVENANCE)
+    with pytest.raises(MisfitError, match="cannot be combined"):
+        vector - ControlVector({1: np.ones(5)}, Provenance(model=deeper))
+    total = vector + ControlVector({1: np.ones(5)}, Provenance(name="sad", model=other))
+    assert total.provenance.name == "happy + sad"
+    assert total.provenance.model is not None
+    assert total.provenance.model.content_hash == ""
+
+
+def test_a_vector_fits_the_model_that_it_was_made_from() -> None:
+    """Same file: no error, no warning."""
+    assert ControlVector({1: np.ones(5), 7: np.ones(5)}, PROVENANCE).check_fits(MODEL) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("layer", "width", "changes", "says"),
+    [
+        (1, 6, {}, "6 wide"),
+        (8, 5, {}, "steers layer 8, but the last layer .* is 7"),
+        (1, 5, {"operation": "project"}, "operation 'project'"),
+        (1, 5, {"hook": "attn_out"}, "at 'attn_out'"),
+    ],
+)
+def test_a_vector_that_cannot_work_is_refused_whatever_is_forced(
+    layer: int, width: int, changes: dict[str, str], says: str, force: bool
+) -> None:
+    """Wrong width, layers past the end, another operation: exit code 4, with the mend."""
+    vector = ControlVector({layer: np.ones(width)}, dataclasses.replace(PROVENANCE, **changes))
+    with pytest.raises(MisfitError, match=says) as caught:
+        vector.check_fits(MODEL, force=force)
+    assert caught.value.hint
+    assert caught.value.exit_code is ExitCode.MISFIT
+
+
+def test_another_model_of_the_same_shape_needs_force() -> None:
+    """The hash differs: refused, and with force a warning."""
+    vector = ControlVector({1: np.ones(5)}, PROVENANCE)
+    other = dataclasses.replace(MODEL, name="other", content_hash="ef" * 32)
+    with pytest.raises(MisfitError, match="made from another file") as caught:
+        vector.check_fits(other)
+    assert "--force" in caught.value.hint
+    (warning,) = vector.check_fits(other, force=True)
+    assert "'other'" in warning
+
+
+@pytest.mark.parametrize(
+    ("provenance", "says"),
+    [
+        (Provenance(), "does not say which model"),
+        (Provenance(model_hint="mistral"), "made for 'mistral'"),
+        (Provenance(model=dataclasses.replace(MODEL, content_hash="")), "cannot be told"),
+    ],
+)
+def test_a_vector_of_unknown_origin_runs_with_a_warning(provenance: Provenance, says: str) -> None:
+    """What cannot be checked is said, not refused: other producers store no hash."""
+    (warning,) = ControlVector({1: np.ones(5)}, provenance).check_fits(MODEL)
+    assert says in warning
