@@ -1,7 +1,7 @@
 """A tiny Llama made on the spot: random seeded weights, a vocabulary of single bytes, a ChatML template.
 
-It knows nothing, but every path of the engine runs on it, without a download. Its width is 256, so that all of llama.cpp's
-quantisations apply.
+It knows nothing, but every path of the engine runs on it, without a download. Its width is 256, so that all of
+llama.cpp's quantisations apply.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Which model files can be captured and steered, decided from the header alone, before any weight is read.
 
 Everything here was learned by reading or running llama.cpp as of llama-cpp-python 0.3.36: ggufsteer reads a layer's
-output from the tensor ``l_out-N`` and steers through llama.cpp's ``build_cvec``, and a few architectures lack one of the
-two. The probe in `ggufsteer.engine.steer` is the second line of defence, for architectures newer than this page.
+output from the tensor ``l_out-N`` and steers through llama.cpp's ``build_cvec``, and a few architectures lack one of
+the two. The probe in `ggufsteer.engine.steer` is the second line of defence, for architectures newer than this page.
 """
 
 from collections.abc import Mapping
@@ -59,8 +59,6 @@ _UNSUPPORTED: Mapping[str, str] = (
     )
 )
 
-_RECURRENT = frozenset(("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"))
-
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -83,6 +81,12 @@ def check_header(metadata: Mapping[str, Any], path: Path) -> ModelFacts:
         ModelError: With the reason, and what to give instead. Exit code 2 where the file is not a language model at
             all, 1 where it is one that ggufsteer does not support.
     """
+    if _part_number(metadata) > 0:
+        raise ModelError(
+            f"{path} is part {_part_number(metadata) + 1} of a split model",
+            "give the first part (…-00001-of-…); the others are found beside it",
+            exit_code=ExitCode.USAGE,
+        )
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise ModelError(
@@ -124,6 +128,12 @@ def _steerable_layers(metadata: Mapping[str, Any], architecture: str, path: Path
             "and a model needs at least 2 layers to be steered, since llama.cpp never steers the first",
         )
     return blocks
+
+
+def _part_number(metadata: Mapping[str, Any]) -> int:
+    """Give which part of a split model this is, counted from 0."""
+    number = metadata.get("split.no", 0)
+    return number if isinstance(number, int) else 0
 
 
 def _count(metadata: Mapping[str, Any], architecture: str, key: str) -> int:

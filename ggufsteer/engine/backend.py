@@ -6,6 +6,7 @@ ggml functions that llama-cpp-python does not bind. It knows neither models nor 
 
 import ctypes
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -17,11 +18,13 @@ from typing import Any
 import llama_cpp
 
 from ggufsteer.errors import EngineError
+from ggufsteer.text import clean
 
-_LOG_LEVEL_WARNING = 2
-_LOG_LEVEL_ERROR = 3
+_LOG_LEVEL_ERROR = 4
 _LOG_LEVEL_CONTINUED = 5
 _LOG_LINES_KEPT = 8
+_WHERE = re.compile(r"^\w+: (?:error loading model: )?")
+"""The name of the C++ function, which llama.cpp puts in front of each line."""
 
 
 class _Complaints:
@@ -76,8 +79,9 @@ def last_complaint(default: str = "llama.cpp gave no reason") -> str:
     Args:
         default: What to say when it logged none.
     """
-    lines = list(dict.fromkeys(_complaints.take()))
-    return "; ".join(lines[-3:]) if lines else default
+    lines = dict.fromkeys(_WHERE.sub("", clean(line)) for line in _complaints.take())
+    telling = [line for line in lines if line != "failed to load model"] or list(lines)
+    return "; ".join(telling[-3:]) if telling else default
 
 
 def forget_complaints() -> None:

@@ -27,6 +27,7 @@ DEFAULT_CONTEXT = 8192
 """Tokens that the memory holds when nothing is said: models trained on 128k tokens would take tens of gigabytes."""
 
 _MAX_SEQUENCES = 64
+_CONTEXT_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ class Model:
         if not self._pointer or self.options.vocabulary_only:
             raise ModelError(f"{self.path}: the model is not loaded", "open it with its weights")
         reader, self._reader_note = open_reader(reader_name)
-        n_ctx = self.options.n_ctx or DEFAULT_CONTEXT
+        # llama.cpp rounds up too, but only after it has cut the batch down to the context.
+        n_ctx = -(-(self.options.n_ctx or DEFAULT_CONTEXT) // _CONTEXT_STEP) * _CONTEXT_STEP
         shape = ContextShape(
             n_ctx=n_ctx,
             n_batch=self.options.n_batch,

@@ -1,0 +1,73 @@
+"""The model that ships, and quantised copies of models."""
+
+from pathlib import Path
+
+import pytest
+
+from ggufsteer.engine import builtin
+from ggufsteer.engine.builtin import builtin_model_path, quantise, resolve_model
+from ggufsteer.engine.model import LoadOptions, Model
+from ggufsteer.errors import EngineError, ModelError, SteerError
+
+
+@pytest.fixture
+def shipped(tiny_paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model in the place of the one that ships."""
+    monkeypatch.setattr(builtin, "_DEMO_MODEL", tiny_paths["Q8_0"])
+    return tiny_paths["Q8_0"]
+
+
+def test_the_builtin_model_is_the_default(shipped: Path) -> None:
+    """No name, and the name "builtin", are the model that ships; anything else is a path."""
+    assert resolve_model(None) == resolve_model("builtin") == builtin_model_path() == shipped
+    assert resolve_model("some/model.gguf") == Path("some/model.gguf")
+
+
+def test_a_download_is_not_tried(shipped: Path) -> None:
+    """What cannot be done yet says so, with a way round."""
+    with pytest.raises(SteerError, match="does not download") as caught:
+        resolve_model("hf:someone/some-model:Q4_K_M")
+    assert "-m" in caught.value.hint
+
+
+def test_other_quantisations_are_made_once(shipped: Path, tmp_path: Path) -> None:
+    """Q4_K_M is made on demand into the folder named, works, and is not made again."""
+    path = builtin_model_path("Q4_K_M", tmp_path / "new")
+    assert path.parent == tmp_path / "new"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_size < shipped.stat().st_size
+    with Model.open(path, LoadOptions(n_ctx=256, n_threads=1)) as model:
+        assert model.n_layer == 4
+    made = path.stat().st_mtime_ns
+    assert builtin_model_path("Q4_K_M", tmp_path / "new").stat().st_mtime_ns == made
+
+
+def test_wishes_that_cannot_be_met(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown quantisation, no folder, a missing model: each says what to do."""
+    with pytest.raises(SteerError, match="Q4_K_S") as caught:
+        builtin_model_path("Q4_K_S", tmp_path)
+    assert "Q4_K_M" in caught.value.hint
+    with pytest.raises(SteerError, match="Q4_K_M"):
+        builtin_model_path("Q4_K_M")
+    monkeypatch.setattr(builtin, "_DEMO_MODEL", tmp_path / "gone.gguf")
+    with pytest.raises(ModelError, match=r"gone\.gguf is missing"):
+        builtin_model_path()
+
+
+def test_a_failed_quantisation_leaves_nothing(tmp_path: Path) -> None:
+    """A file that llama.cpp cannot read gives an error, and no half copy; an older copy stays."""
+    source, target = tmp_path / "broken.gguf", tmp_path / "out" / "copy.gguf"
+    source.write_bytes(b"GGUF rubbish")
+    target.parent.mkdir()
+    target.write_bytes(b"older")
+    with pytest.raises(EngineError, match=r"broken\.gguf"):
+        quantise(source, target, "Q8_0")
+    assert target.read_bytes() == b"older"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(shipped: Path, tmp_path: Path) -> None:
+    """A file where the folder should be: named, with a mend."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="cannot be written"):
+        builtin_model_path("Q4_K_M", tmp_path / "file" / "sub")
