@@ -1,4 +1,4 @@
-"""The native library: found, checked, replaced by its twin where it does not work, and one with llama.cpp's own ggml."""
+"""The native library: found, checked, replaced by its twin where it does not work."""
 
 import ctypes
 import shutil
@@ -13,7 +13,7 @@ from ggufsteer.engine import backend, library
 from ggufsteer.engine.capture import TokenSequence, capture
 from ggufsteer.engine.library import load_library, open_reader
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.reading import Code, Reader, Reading, Report, check
+from ggufsteer.engine.reading import Code, Reading, Report, check
 from ggufsteer.errors import EngineError
 from tests.engine.conftest import SMALL
 
@@ -234,7 +234,6 @@ def test_each_way_to_fail_has_words(code: Code) -> None:
 @both_readers
 def test_rows_are_added_in_double_precision(name: str, tiny: Model) -> None:
     """A sum over many rows is as exact as double precision, not as float32."""
-    reader: Reader
     sequence = TokenSequence(tuple(range(100)), tuple(range(100)))
     rows = capture(tiny, [sequence], [2], pool=False, callback=name)[0]  # type: ignore[call-overload]
     mean = capture(tiny, [sequence], [2], callback=name)[0]  # type: ignore[call-overload]

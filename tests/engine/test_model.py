@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ggufsteer.engine.capture import TokenSequence, capture
@@ -196,7 +197,8 @@ def test_a_closed_model_says_so(tiny_paths: dict[str, Path]) -> None:
 
 UNSUPPORTED = [
     "deepseek4", "qwen4exp", "plamo2", "hy_v4", "glm5-next", "nemotron_h", "nemotron_h_moe", "bert", "modern-bert",
-    "nomic-bert", "t5", "t5encoder", "gemma-embedding", "eagle3", "dflash", "gemma4-assistant", "clip", "llada", "dream",
+    "nomic-bert", "t5", "t5encoder", "gemma-embedding", "eagle3", "dflash", "gemma4-assistant", "clip", "llada",
+    "dream",
 ]  # fmt: skip
 
 
@@ -231,7 +233,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, tiny_paths: dict[s
     (tmp_path / "rubbish.gguf").write_bytes(b"not a model" * 100)
     (tmp_path / "header.gguf").write_bytes(whole[:200])
     (tmp_path / "cut.gguf").write_bytes(whole[:-100])
-    write_vector(tmp_path / "vector.gguf", ControlVector({1: tiny_vector()}))
+    write_vector(tmp_path / "vector.gguf", ControlVector({1: np.ones(256, dtype=np.float32)}))
     write_tiny_model(tmp_path / "adapter.gguf", more={"general.type": "adapter"})
     write_tiny_model(tmp_path / "part.gguf", more={"split.no": 1})
     messages = set()
@@ -244,13 +246,6 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, tiny_paths: dict[s
         assert caught.value.exit_code == ExitCode.USAGE
         messages.add(caught.value.message.replace(str(path), ""))
     assert len(messages) == 9
-
-
-def tiny_vector():  # noqa: ANN201 - a helper of one test
-    """A direction."""
-    import numpy as np
-
-    return np.ones(256, dtype=np.float32)
 
 
 def test_a_model_that_lacks_a_tensor_is_reported(tmp_path: Path) -> None:

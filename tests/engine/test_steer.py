@@ -204,7 +204,7 @@ def test_a_model_that_ignores_vectors_is_found_out(tiny_paths: dict, monkeypatch
     """Where the layer does not move as set, steering stops with an error instead of going on unsteered."""
     with Model.open(tiny_paths["F32"], LoadOptions(n_ctx=256, n_threads=1)) as model:
         # What an architecture without build_cvec does: the buffer is taken, and nothing adds it.
-        monkeypatch.setattr(type(model.context), "_send", lambda self, rows: None)
+        monkeypatch.setattr(type(model.context), "_send", lambda _self, _rows: None)
         with pytest.raises(EngineError, match="ignores control vectors"), steered(model, [(random_vector([2]), 1.0)]):
             pytest.fail("the block must not run")
         assert model.context.steering is None
