@@ -1,7 +1,7 @@
 """Ctrl-C that cannot get lost.
 
-Python turns Ctrl-C into an exception wherever it happens to be, and an exception inside a callback that C code called is
-swallowed there. So the request is also remembered, and asked for whenever a task reports its progress.
+Python turns Ctrl-C into an exception wherever it happens to be, and an exception inside a callback that C code called
+is swallowed there. So the request is also remembered, and asked for whenever a task reports its progress.
 """
 
 from __future__ import annotations

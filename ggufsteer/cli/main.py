@@ -118,6 +118,10 @@ def _report_usage(problem: click.ClickException) -> int:
 
     context = problem.ctx if isinstance(problem, click.UsageError) else None
     hint = f"see `{context.command_path} --help`" if context is not None else ""
+    if isinstance(problem, click.BadParameter) and context is not None and problem.param is not None:
+        source = context.get_parameter_source(problem.param.name or "")
+        if source is click.core.ParameterSource.ENVIRONMENT:
+            hint = f"the value comes from the environment variable {problem.param.envvar}"
     console.error(problem.format_message(), hint)
     return problem.exit_code
 
@@ -131,6 +135,7 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 
 
 @click.group(
+    "ggufsteer",
     cls=Application,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAXIMUM_HELP_WIDTH},

@@ -6,7 +6,7 @@ It plans; it reads no state. The order of everything is fixed by the recipe and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ggufsteer.errors import RecipeError, SteerError
@@ -16,7 +16,6 @@ from ggufsteer.tasks.passages import Encoded, Tokenizer, encode
 from ggufsteer.tasks.positions import rows_to_read
 from ggufsteer.tasks.progress import ReportProgress, ignore
 from ggufsteer.tasks.shapes import PlannedPair, plan
-from ggufsteer.tasks.split import held_out
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
@@ -54,6 +53,11 @@ class Contrast:
         return len(self.positive)
 
     @property
+    def sides(self) -> tuple[tuple[Side, Side], ...]:
+        """The pairs, each as (positive, negative)."""
+        return tuple(zip(self.positive, self.negative, strict=True))
+
+    @property
     def n_tokens(self) -> int:
         """Tokens of all different sequences: what has to be computed."""
         return sum(map(len, {side.tokens for side in (*self.positive, *self.negative)}))
@@ -68,45 +72,59 @@ def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ign
         report: Told about the answers.
 
     Raises:
-        RecipeError: A pair is the same on both sides, has no token at the recipe's position, or is too long.
+        RecipeError: No pair differs, or one has no token at the recipe's position.
         SteerError: The model has no chat template, or gives no answers.
     """
+    planned = plan(recipe)
     pairs, dropped = with_own_answers(
-        plan(recipe), model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report
+        planned, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report
     )
-    return assemble(recipe, model, pairs, dropped)
+    contrast = assemble(recipe, model, pairs)
+    if all(positive.tokens == negative.tokens for positive, negative in contrast.sides):
+        raise RecipeError(
+            f"recipe '{recipe.name}': both sides are the same in every pair ({contrast.n_pairs}), so they have no "
+            "difference",
+            "let the sides differ in the concept; for answers of the model choose personas that change what it says",
+        )
+    found = []
+    if dropped:
+        found.append(f"{dropped} of {len(planned)} pairs were left out because an answer was empty")
+    if recipe.holdout > 0 and not any(contrast.held_out):
+        found.append("too few different prompts to hold any out: how well the vector separates was not measured")
+    return replace(contrast, warnings=(*found, *contrast.warnings))
 
 
-def assemble(recipe: Recipe, model: Tokenizer, pairs: Sequence[PlannedPair], dropped: int = 0) -> Contrast:
+def assemble(recipe: Recipe, model: Tokenizer, pairs: Sequence[PlannedPair]) -> Contrast:
     """Turn planned pairs, answers included, into a contrast.
 
     Args:
-        recipe: Where to read, how much to hold out.
+        recipe: Where to read.
         model: Whose tokens are used.
         pairs: What to read.
-        dropped: How many pairs were lost before, for the warning.
+
+    Raises:
+        RecipeError: A pair has no token at the recipe's position.
     """
     in_one_pass = recipe.position == "last" and all(
         suffixes.readable_in_one_pass(passage) for pair in pairs for passage in (pair.positive, pair.negative)
     )
     sides: list[tuple[Side, Side]] = []
-    keys: list[tuple[str, ...]] = []
+    flags: list[bool] = []
     for number, pair in enumerate(pairs, start=1):
         try:
             read = _cut_pair(model, pair) if in_one_pass else _read_pair(recipe, model, pair)
         except SteerError as problem:
             raise RecipeError(f"recipe '{recipe.name}': pair {number}: {problem.message}", problem.hint) from problem
         sides += read
-        keys += [pair.keys] * len(read)
-    _refuse_identical(recipe, sides)
-    flags = held_out(keys, recipe.holdout, recipe.seed)
+        flags += [pair.held_out] * len(read)
+    same = sum(positive.tokens == negative.tokens for positive, negative in sides)
     return Contrast(
         positive=tuple(positive for positive, _ in sides),
         negative=tuple(negative for _, negative in sides),
-        held_out=flags,
+        held_out=tuple(flags),
         pooled=not (in_one_pass or recipe.position == "all"),
         paired=recipe.position != "all",
-        warnings=_warnings(recipe, pairs, sides, flags, dropped),
+        warnings=(f"{same} of {len(sides)} pairs are the same on both sides and add nothing",) if same else (),
     )
 
 
@@ -135,29 +153,3 @@ def _read_pair(recipe: Recipe, model: Tokenizer, pair: PlannedPair) -> list[tupl
 
 def _side(encoded: Encoded, rows: tuple[int, ...]) -> Side:
     return Side(encoded.text, encoded.tokens, rows)
-
-
-def _refuse_identical(recipe: Recipe, sides: Sequence[tuple[Side, Side]]) -> None:
-    if all(positive.tokens == negative.tokens for positive, negative in sides):
-        raise RecipeError(
-            f"recipe '{recipe.name}': both sides are the same in every pair ({len(sides)}), so they have no difference",
-            "let the sides differ in the concept; for answers of the model choose personas that change what it says",
-        )
-
-
-def _warnings(
-    recipe: Recipe,
-    pairs: Sequence[PlannedPair],
-    sides: Sequence[tuple[Side, Side]],
-    flags: Sequence[bool],
-    dropped: int,
-) -> tuple[str, ...]:
-    found = []
-    if dropped:
-        found.append(f"{dropped} of {dropped + len(pairs)} pairs were left out because an answer was empty")
-    same = sum(positive.tokens == negative.tokens for positive, negative in sides)
-    if same:
-        found.append(f"{same} of {len(sides)} pairs are the same on both sides and add nothing")
-    if recipe.holdout > 0 and not any(flags):
-        found.append("too few different prompts to hold any out: how well the vector separates was not measured")
-    return tuple(found)

@@ -7,7 +7,7 @@ except for the concept, so that the difference of their states is the concept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from ggufsteer.files.recipe_schema import (
     render,
 )
 from ggufsteer.tasks.passages import Passage
+from ggufsteer.tasks.split import held_out
 
 CUT = "\0"
 """Stands for the suffix while a template is filled; no text of a recipe may hold it."""
@@ -34,10 +35,12 @@ class PlannedPair:
     negative: Passage
     keys: tuple[str, ...]
     """The prompt, or the texts: pairs that share one are never divided between training and hold-out."""
+    held_out: bool = False
+    """Whether the pair is kept from the computation, to judge its result."""
 
 
 def plan(recipe: Recipe) -> tuple[PlannedPair, ...]:
-    """Return the pairs of a recipe, in a fixed order.
+    """Return the pairs of a recipe, in a fixed order, with those marked that are held out.
 
     Raises:
         RecipeError: No pair, or a pair with the same words on both sides.
@@ -52,7 +55,8 @@ def plan(recipe: Recipe) -> tuple[PlannedPair, ...]:
                 f"{pair.positive.text!r:.80}",
                 "let the sides differ in the concept",
             )
-    return pairs
+    flags = held_out([pair.keys for pair in pairs], recipe.holdout, recipe.seed)
+    return tuple(replace(pair, held_out=flag) for pair, flag in zip(pairs, flags, strict=True))
 
 
 def system_prompt(template: str, persona: str) -> str:

@@ -68,18 +68,14 @@ def show(recipe: Recipe, model: Model, *, limit: int, report: ReportProgress = i
     planned = plan(recipe)
     answered_by_model = planned[0].positive.asked_under is not None
     wanted = planned[:limit] if limit and answered_by_model else planned
-    pairs, dropped = with_own_answers(
-        wanted, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report
-    )
-    contrast = assemble(recipe, model, pairs, dropped)
+    pairs, _ = with_own_answers(wanted, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report)
+    contrast = assemble(recipe, model, pairs)
     asked = [(pair.positive.asked_under, pair.negative.asked_under) for pair in pairs]
     if len(asked) != contrast.n_pairs:
         asked = [(None, None)] * contrast.n_pairs
     shown = [
         ShownPair(_shown(model, positive, under[0]), _shown(model, negative, under[1]), held_out)
-        for positive, negative, under, held_out in zip(
-            contrast.positive, contrast.negative, asked, contrast.held_out, strict=True
-        )
+        for (positive, negative), under, held_out in zip(contrast.sides, asked, contrast.held_out, strict=True)
     ]
     everything = len(wanted) == len(planned)
     return ShownRecipe(
@@ -88,7 +84,7 @@ def show(recipe: Recipe, model: Model, *, limit: int, report: ReportProgress = i
         n_pairs=contrast.n_pairs if everything else len(planned),
         n_tokens=contrast.n_tokens,
         counted_all=everything,
-        warnings=contrast.warnings if everything else (),
+        warnings=contrast.warnings,
     )
 
 

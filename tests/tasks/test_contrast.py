@@ -8,11 +8,13 @@ import pytest
 
 from ggufsteer.errors import RecipeError
 from ggufsteer.files.recipe import Recipe, make_recipe
-from ggufsteer.tasks.contrast import Contrast, assemble
+from ggufsteer.tasks.contrast import Contrast, assemble, build_contrast
 from ggufsteer.tasks.shapes import plan
 from tests.tasks.stand_in import StandIn
 
-PROMPTS = [f"Tell me about {topic}." for topic in ("tea", "bread", "rain", "snow", "music", "the sea", "cats", "trains")]
+PROMPTS = [
+    f"Tell me about {topic}." for topic in ("tea", "bread", "rain", "snow", "music", "the sea", "cats", "trains")
+]
 
 
 def recipe(contrast: Mapping[str, Any], **keys: Any) -> Recipe:
@@ -49,7 +51,11 @@ def test_product_cycles_the_shorter_list_of_personas() -> None:
 
 def test_zip_takes_prompt_persona_and_template_by_number() -> None:
     """Prompt i meets persona i and template i, each list cycled."""
-    pairs = plan(recipe(personas(positive=["glad", "gay"], templates=["Be {persona}.", "{persona}!", "So {persona}"], combine="zip")))
+    pairs = plan(
+        recipe(
+            personas(positive=["glad", "gay"], templates=["Be {persona}.", "{persona}!", "So {persona}"], combine="zip")
+        )
+    )
     assert [pair.positive.system for pair in pairs] == [
         "Be glad.", "gay!", "So glad", "Be gay.", "glad!", "So gay", "Be glad.", "gay!",
     ]  # fmt: skip
@@ -126,10 +132,16 @@ def test_every_token_makes_rows_that_belong_to_no_pair() -> None:
 
 def test_sides_that_never_differ_are_refused() -> None:
     """A contrast without a difference is an error and not a vector of zeros."""
-    wanted = recipe({"kind": "pairs", "pairs": [["hot  tea", "hot tea"]]})
-    collapsed = [replace(pair, positive=pair.negative) for pair in plan(wanted)]
+
+    class Deaf(StandIn):
+        """Hears no difference between two words of five letters."""
+
+        def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]:
+            return [len(word) for word in text.split()]
+
+    wanted = recipe({"kind": "pairs", "pairs": [["happy tea", "angry tea"]]})
     with pytest.raises(RecipeError, match="no difference"):
-        assemble(wanted, StandIn(), collapsed)
+        build_contrast(wanted, Deaf())  # type: ignore[arg-type]  # nothing but tokens is asked of it
 
 
 def test_a_position_that_is_not_there_names_the_pair() -> None:
@@ -141,7 +153,8 @@ def test_a_position_that_is_not_there_names_the_pair() -> None:
 
 def test_too_few_prompts_for_a_hold_out_are_said() -> None:
     """Nobody is told that a vector separates when nothing was held out."""
-    built = build({"kind": "pairs", "pairs": [["I love it", "I hate it"]]})
+    wanted = recipe({"kind": "pairs", "pairs": [["I love it", "I hate it"]]})
+    built = build_contrast(wanted, StandIn())  # type: ignore[arg-type]  # nothing but tokens is asked of it
     assert "hold any out" in built.warnings[0]
 
 

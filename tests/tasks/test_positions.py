@@ -84,6 +84,6 @@ def test_response_without_an_answer_says_how_to_get_one() -> None:
 
 def test_an_offset_past_the_beginning_is_refused() -> None:
     """The error names the position and the number of tokens."""
+    encoded = Encoded("", tokens=(0, 5, 6), answer_start=3, special=(True, False, False), opens_answer=False)
     with pytest.raises(SteerError, match=r"position -9.* 3 tokens, 2 not special"):
-        encoded = Encoded("", tokens=(0, 5, 6), answer_start=3, special=(True, False, False), opens_answer=False)
         rows_to_read(-9, encoded)

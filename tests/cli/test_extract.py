@@ -1,0 +1,189 @@
+"""`extract`: what it writes and prints, and what it refuses before any work."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggufsteer.files.vector import read_vector
+from tests.cli.conftest import Run, files
+
+
+def test_a_recipe_becomes_a_vector_and_a_table(run: Run, tiny: Path, folder: Path) -> None:
+    """The file is named after the recipe; the table has a row a layer."""
+    result = run("extract", "happy.toml", "-m", tiny, "-t", 1)
+    assert result.exit_code == 0, result.stderr
+    assert files(folder) == ["happy.gguf", "happy.toml"]
+    assert read_vector("happy.gguf").layers == (1, 2)
+    table = [line.split() for line in result.stdout.splitlines()]
+    assert ["layer", "size", "of", "the", "state", "AUC", "d'"] in table
+    assert [row[0] for row in table if row and row[0].isdigit()] == ["1", "2"]
+
+
+def test_the_printed_commands_are_ready_for_a_shell(run: Run, tiny: Path, folder: Path) -> None:
+    """Both of llama.cpp's programs, in the colon form, on one line each."""
+    printed = run("extract", "happy.toml", "-m", tiny, "-t", 1, "-o", "my happy.gguf").stdout.splitlines()
+    commands = [shlex.split(line) for line in printed if line.startswith("  llama-")]
+    assert [command[0] for command in commands] == ["llama-completion", "llama-server"]
+    for command in commands:
+        assert command[1:5] == ["-m", str(tiny), "--control-vector-scaled", "my happy.gguf:1.0"]
+
+
+def test_json_is_one_document_and_nothing_else(run: Run, tiny: Path) -> None:
+    """stdout parses as a whole, and says what the table says."""
+    result = run("extract", "happy.toml", "-m", tiny, "-t", 1, "--json")
+    document = json.loads(result.stdout)
+    assert document["vector"] == "happy.gguf"
+    assert [layer["layer"] for layer in document["layers"]] == [1, 2]
+    assert (document["pairs"], document["held_out_pairs"]) == (4, 1)
+    assert "--control-vector-scaled happy.gguf:1.0" in document["commands"][0]
+
+
+def test_the_same_command_writes_the_same_bytes(run: Run, tiny: Path, folder: Path) -> None:
+    """Two runs give equal files."""
+    for name in ("one.gguf", "two.gguf"):
+        assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-o", name).exit_code == 0
+    assert (folder / "one.gguf").read_bytes() == (folder / "two.gguf").read_bytes()
+
+
+def test_two_files_do_instead_of_a_recipe(run: Run, tiny: Path, folder: Path) -> None:
+    """cvector-generator's own input, with its escapes and its flag names."""
+    (folder / "p.txt").write_text("I am\\nglad\nI am merry\n")
+    (folder / "n.txt").write_text("I am\\nsad\nI am gloomy\n")
+    flags = ("--positive-file", "p.txt", "--negative-file", "n.txt", "--method", "mean", "-m", tiny, "-ngl", 0, "-t", 1)
+    result = run("extract", *flags, "-o", "mood.gguf")
+    assert result.exit_code == 0, result.stderr
+    provenance = read_vector("mood.gguf").provenance
+    assert (provenance.name, provenance.method) == ("mood", "mean")
+    assert "glad" in provenance.recipe_text
+
+
+def test_flags_take_the_place_of_the_recipes_keys(run: Run, tiny: Path) -> None:
+    """Method, position, layers, dose and seed can be said on the command line, and are written into the recipe."""
+    changes = ("--method", "pca", "--position", "-2", "--layers", "1-3", "--dose", "2", "-s", 9)
+    result = run("extract", "happy.toml", "-m", tiny, "-t", 1, *changes)
+    assert result.exit_code == 0, result.stderr
+    provenance = read_vector("happy.gguf").provenance
+    assert (provenance.method, provenance.position, provenance.layers) == ("pca", "-2", (1, 2, 3))
+    assert (provenance.dose, provenance.seed) == (2.0, 9)
+    assert 'method = "pca"' in provenance.recipe_text
+
+
+def test_llama_cpps_environment_is_honoured(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLAMA_ARG_MODEL and its kin do what the flags do."""
+    monkeypatch.setenv("LLAMA_ARG_MODEL", str(tiny))
+    monkeypatch.setenv("LLAMA_ARG_THREADS", "1")
+    assert run("extract", "happy.toml").exit_code == 0
+    monkeypatch.setenv("LLAMA_ARG_FLASH_ATTN", "perhaps")
+    refused = run("extract", "happy.toml")
+    assert refused.exit_code == 2
+    assert "LLAMA_ARG_FLASH_ATTN" in refused.stderr
+
+
+def test_tiny_batches_work(run: Run, tiny: Path) -> None:
+    """A batch may be smaller than the number of sequences that would go side by side."""
+    assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-b", 8, "-ub", 8).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "neither a recipe nor --positive-file"),
+        (("happy.toml", "--positive-file", "p", "--negative-file", "n"), "both a recipe and --positive-file"),
+        (("--positive-file", "p"), "go together"),
+        (("missing.toml",), "missing.toml"),
+        (("happy.toml", "--method", "maen"), "method"),
+        (("happy.toml", "--position", "middle"), "position"),
+        (("happy.toml", "--layers", "0-2"), "layer 0"),
+        (("happy.toml", "--dose", "-1"), "dose"),
+        (("happy.toml", "-ngl", "many"), "-ngl"),
+        (("happy.toml", "-c", "-5"), "-c"),
+        (("happy.toml", "-b", "8", "-ub", "16"), "--ubatch-size 16"),
+        (("happy.toml", "-o", "a:b.gguf"), "a:b.gguf"),
+        (("happy.toml", "-o", "nowhere/v.gguf"), "nowhere"),
+        (("happy.toml", "-o", "happy.toml"), "also an input"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_and_writes_nothing(
+    run: Run, tiny: Path, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """The error names what is wrong; there is no traceback and no file."""
+    result = run("extract", *arguments, "-m", tiny)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stdout == ""
+    assert files(folder) == ["happy.toml"]
+
+
+def test_the_model_is_never_overwritten(run: Run, tiny: Path, folder: Path) -> None:
+    """Not even with --force may the output be the model."""
+    copy = folder / "model.gguf"
+    copy.write_bytes(tiny.read_bytes())
+    result = run("extract", "happy.toml", "-m", copy, "-o", copy, "--force")
+    assert result.exit_code == 2
+    assert copy.read_bytes() == tiny.read_bytes()
+
+
+def test_a_file_that_is_no_vector_is_overwritten_with_force_only(run: Run, tiny: Path, folder: Path) -> None:
+    """Another GGUF, or a letter to an aunt, stays whole; an older vector is replaced."""
+    (folder / "v.gguf").write_text("Dear aunt")
+    refused = run("extract", "happy.toml", "-m", tiny, "-t", 1, "-o", "v.gguf")
+    assert refused.exit_code == 2
+    assert (folder / "v.gguf").read_text() == "Dear aunt"
+    assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-o", "v.gguf", "--force").exit_code == 0
+    assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-o", "v.gguf").exit_code == 0
+
+
+def test_a_model_that_is_not_there_is_named(run: Run) -> None:
+    """The error names the file."""
+    result = run("extract", "happy.toml", "-m", "gone.gguf")
+    assert result.exit_code in (1, 2)
+    assert "gone.gguf" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_hub_name_says_that_it_is_not_there_yet(run: Run) -> None:
+    """`hf:` names are understood and refused."""
+    result = run("extract", "happy.toml", "-m", "hf:user/model:Q4_K_M")
+    assert result.exit_code == 2
+    assert "download" in result.stderr
+
+
+def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
+    """SIGINT while states are being read ends the process with 130 and leaves nothing half written."""
+    texts = [f"Number {number} goes on and on and on and on and on." for number in range(3000)]
+    (folder / "p.txt").write_text("\n".join(texts))
+    (folder / "n.txt").write_text("\n".join(text.replace("goes", "went") for text in texts))
+    command = [sys.executable, "-m", "ggufsteer", "extract", "--positive-file", "p.txt", "--negative-file", "n.txt"]
+    process = subprocess.Popen(
+        [*command, "-m", str(tiny), "-t", "1", "-b", "1", "-ub", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=_environment(),
+    )
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said == "reading states (3000 pairs) …\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, "")
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert files(folder) == ["happy.toml", "n.txt", "p.txt"]
+
+
+def _environment() -> dict[str, str]:
+    """Give a child process the folder that this package is imported from, since it starts elsewhere."""
+    import os
+
+    import ggufsteer
+
+    home = str(Path(ggufsteer.__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}
