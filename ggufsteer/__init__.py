@@ -11,13 +11,31 @@ from ggufsteer.version import VERSION as __version__  # noqa: N811 (the customar
 
 if TYPE_CHECKING:
     from ggufsteer.errors import ExitCode, SteerError
+    from ggufsteer.files.control_vector import ControlVector
+    from ggufsteer.files.recipe import load_recipe
+    from ggufsteer.files.recipe_schema import Recipe
+    from ggufsteer.files.vector import read_vector, write_vector
 
 _HOMES = {
+    "ControlVector": "ggufsteer.files.control_vector",
     "ExitCode": "ggufsteer.errors",
+    "Recipe": "ggufsteer.files.recipe_schema",
     "SteerError": "ggufsteer.errors",
+    "load_recipe": "ggufsteer.files.recipe",
+    "read_vector": "ggufsteer.files.vector",
+    "write_vector": "ggufsteer.files.vector",
 }
 
-__all__ = ["ExitCode", "SteerError", "__version__"]
+__all__ = [
+    "ControlVector",
+    "ExitCode",
+    "Recipe",
+    "SteerError",
+    "__version__",
+    "load_recipe",
+    "read_vector",
+    "write_vector",
+]
 
 
 def __getattr__(name: str) -> Any:
