@@ -153,15 +153,15 @@ def test_a_failure_at_any_step_leaves_the_old_file_or_the_new_one(
     monkeypatch.setattr(Path, "open", lambda self, mode, **_: opened(self, mode, buffering=0))
     monkeypatch.setattr(os, "fsync", failing.wrap(os.fsync))
     monkeypatch.setattr(Path, "replace", failing.wrap(Path.replace))
+    problem = None
     try:
         write_vector(path, SMALL)
-        succeeded = True
     except SteerError as error:
-        succeeded = False
-        assert str(path) in error.message
-        assert error.hint
+        problem = error
     finally:
         monkeypatch.undo()
+    succeeded = problem is None
+    assert problem is None or (str(path) in problem.message and problem.hint)
     expected = SMALL if succeeded else OTHER
     assert np.array_equal(read_vector(path).as_rows(8), expected.as_rows(8))
     assert [entry.name for entry in tmp_path.iterdir()] == ["v.gguf"]
@@ -257,9 +257,11 @@ def test_a_damaged_file_gives_our_error_or_a_sound_vector(
     try:
         vector = read_vector(path)
     except FileFormatError as error:
-        assert str(path) in error.message
+        refused: str | None = error.message
     else:
-        assert np.isfinite(vector.as_rows(1_000_000 if vector.layers[-1] > 99 else 100)).all()
+        refused = None
+        assert np.isfinite(vector.as_rows(vector.layers[-1] + 1)).all()
+    assert refused is None or str(path) in refused
 
 
 @pytest.mark.parametrize("kind", ["folder", "missing", "pipe", "device", "too large"])
