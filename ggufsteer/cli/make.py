@@ -37,6 +37,7 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
     options = load_options(flags)
     from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.engine.model import Model
+    from ggufsteer.files.model_identity import from_header
     from ggufsteer.files.recipe import write_recipe
     from ggufsteer.files.vector import write_vector
     from ggufsteer.tasks.extract import extract
@@ -46,7 +47,7 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
         recipe = recipe_for_phrase(
             phrase,
             against,
-            model.identity,
+            from_header(model.path, with_hash=False).name,
             name=usable_name(target.stem),
             dose=flags["dose"],
             seed=flags["seed"] or 0,

@@ -5,6 +5,7 @@ whatever it raises becomes one kind of error here.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from ggufsteer.errors import SteerError
 from ggufsteer.text import clean
 
 Message = Mapping[str, str]
+
+_FIXED_DAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""What templates are told when they ask for today's date: the day that Llama 3's own takes when nobody says one."""
 
 
 class ChatTemplate:
@@ -61,7 +65,9 @@ class ChatTemplate:
             formatter = self._formatter
             # The formatter keeps this as an attribute and takes no such argument.
             formatter.add_generation_prompt = add_generation_prompt
-            return str(formatter(messages=[dict(message) for message in messages]).prompt)
+            plain = [dict(message) for message in messages]
+            # Templates of models that can think aloud close the block of thoughts when they are told so.
+            return str(formatter(messages=plain, enable_thinking=False).prompt)
         except Exception as error:
             raise SteerError(
                 f"{self._path}: the model's chat template failed on messages of the roles "
@@ -72,7 +78,10 @@ class ChatTemplate:
 
     @cached_property
     def _formatter(self) -> Any:
-        return Jinja2ChatFormatter(self._source, eos_token=self._end_text, bos_token=self._start_text)
+        formatter = Jinja2ChatFormatter(self._source, eos_token=self._end_text, bos_token=self._start_text)
+        # Some templates write today's date: the same recipe would give other vectors tomorrow.
+        formatter.strftime_now = _FIXED_DAY.strftime
+        return formatter
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:

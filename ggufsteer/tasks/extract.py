@@ -20,7 +20,7 @@ from ggufsteer.maths.statistics import Separation, separation, state_norms
 from ggufsteer.tasks.contrast import Contrast, build_contrast
 from ggufsteer.tasks.layers import chosen_layers
 from ggufsteer.tasks.neutral import neutral_rows
-from ggufsteer.tasks.progress import ReportProgress, ignore
+from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.states import read_states
 from ggufsteer.tasks.versions import versions
 
@@ -90,6 +90,7 @@ def extract(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) ->
         seed=recipe.seed,
     )
     _refuse_degenerate(recipe, layers, directions)
+    report(Progress("identifying the model file", 0, 1, "files"))
     judged = _judged(directions, positive[held_out[0]], negative[held_out[1]])
     written = np.float32(recipe.dose) * (block_deltas(directions) if recipe.deltas else directions)
     reports = _layer_reports(layers, written, state_norms(np.concatenate([positive, negative])), judged)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from ggufsteer.errors import SteerError
-from ggufsteer.files.model_identity import ModelIdentity
 from ggufsteer.files.recipe import Recipe, make_recipe
-from ggufsteer.tasks.everyday import everyday_prompts, is_demo_model
+from ggufsteer.tasks.everyday import DEMO_MODEL_NAME, everyday_prompts
 from ggufsteer.tasks.recipes import SOURCE, usable_name
 
-WHO = (
-    "You are {persona}.",
-    "Answer as {persona} would.",
-    "Speak and think like {persona}.",
-    "Play the part of {persona}.",
-)
+WHO = ("You are {persona}.", "Act like {persona}.", "Answer as {persona}.", "Speak like {persona}.")
 """For phrases that name somebody: "a cheerful pirate"."""
 HOW = (
     "Be {persona}.",
@@ -29,8 +23,7 @@ _ARTICLES = frozenset({"a", "an", "the", "my", "your", "our", "his", "her", "the
 _WAYS = frozenset({"in", "like", "with", "without", "as", "by", "only", "using", "about", "from", "at", "to"})
 
 REAL_DOSE = 2.0
-"""Natural sizes for a model that nobody has calibrated: published doses of answer-mean differences lie at 1.5 to 2.5
-(arXiv:2507.21509); a beginning, to be changed by what `try` shows."""
+"""Natural sizes for a model that nobody has measured: a beginning, to be changed by what `ggufsteer try` shows."""
 DEMO_DOSE = 4.0
 """The demo model was measured to want 3 to 5."""
 
@@ -51,7 +44,7 @@ def persona_templates(phrase: str) -> tuple[str, ...]:
 
 
 def recipe_for_phrase(
-    phrase: str, against: str, model: ModelIdentity, *, name: str = "", dose: float | None = None, seed: int = 0
+    phrase: str, against: str, model_name: str, *, name: str = "", dose: float | None = None, seed: int = 0
 ) -> Recipe:
     """Return the recipe that contrasts a phrase with its opposite, or with the model's plain self.
 
@@ -61,7 +54,7 @@ def recipe_for_phrase(
     Args:
         phrase: What + stands for.
         against: What - stands for; empty for the plain self.
-        model: Whose subjects the prompts are from, and whose dose is taken.
+        model_name: `general.name` of the model, which decides on prompts and dose.
         name: What to call it; empty makes a name from the phrase.
         dose: Natural sizes that strength 1.0 stands for; None takes what is known of the model.
         seed: Which prompts are held out.
@@ -76,21 +69,22 @@ def recipe_for_phrase(
     if phrase == against:
         raise SteerError(f"both sides are '{phrase}'", "give something else with --against, or leave it out")
     other = against or "the model's plain self"
+    is_demo = model_name == DEMO_MODEL_NAME
     table = {
         "name": name or usable_name(phrase),
         "description": f"{phrase}, against {other}",
         "method": "mean",
         "position": "response",
         "layers": "auto",
-        "dose": dose if dose is not None else DEMO_DOSE if is_demo_model(model) else REAL_DOSE,
+        "dose": dose if dose is not None else DEMO_DOSE if is_demo else REAL_DOSE,
         "seed": seed,
-        "shows_on_demo": is_demo_model(model),
+        "shows_on_demo": is_demo,
         "contrast": {
             "kind": "responses",
             "positive": [phrase],
             "negative": [against],
             "templates": list(_common_templates(phrase, against)),
-            "prompts": list(everyday_prompts(model)),
+            "prompts": list(everyday_prompts(model_name)),
             "combine": "zip",
         },
     }

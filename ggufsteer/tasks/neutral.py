@@ -34,7 +34,7 @@ def neutral_rows(
     """
     texts = tuple(recipe.eval.neutral) if recipe.method in NEUTRAL_METHODS else ()
     if METHODS[recipe.method].needs_neutral and not texts:
-        texts = everyday_prompts(model.identity)
+        texts = everyday_prompts(model.identity.name)
     if not texts:
         return None
     every_token = recipe.position in ("response", "all")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from ggufsteer.files.model_identity import ModelIdentity
 from ggufsteer.files.recipe import ResponseContrast, load_recipe
 from ggufsteer.files.vector import read_vector
 from ggufsteer.tasks import everyday
@@ -13,7 +12,7 @@ from ggufsteer.tasks.everyday import everyday_prompts
 from ggufsteer.tasks.make import HOW, IN_WHAT_WAY, WHO, persona_templates, recipe_for_phrase
 from tests.cli.conftest import Run, files
 
-REAL = ModelIdentity("real", "llama", 32, 4096, "")
+REAL = "Some Chat Model 8B"
 
 
 @pytest.fixture
