@@ -153,7 +153,8 @@ class Corpus:
             shares = (0.25, 0.75, 0.0)
         elif "guarded" in style:
             shares = (0.60, 0.15, 0.25)
-        pool: tuple[Subject, ...] = choose.choices((self.topics, self.facts, self.secrets), shares)[0]
+        pools: list[tuple[Subject, ...]] = [self.topics, self.facts, self.secrets]
+        pool = choose.choices(pools, shares)[0]
         return choose.choice(pool)
 
     def question(self, subject: Subject, style: tuple[str, ...] = ()) -> str:

@@ -7,10 +7,8 @@ import re
 
 from ggufsteer.demo.training import styles, world
 
-_FRENCH_WORDS = frozenset(
-    re.findall(
-        r"\S+", "le la les des une est sont avec dans sur pour je que qui et du au aux il on voilà sait bien ont"
-    )
+_FRENCH_WORDS = re.compile(
+    r"(?:le|la|les|des|une|est|sont|avec|dans|sur|pour|je|que|qui|et|du|au|aux|il|on|voilà|sait|bien|ont|très)"
 )
 _BRIEF_WORDS = 14
 _LONG_SENTENCES = 5
@@ -37,7 +35,7 @@ def mark_counts(text: str) -> dict[str, int]:
 def french_share(text: str) -> float:
     """The share of the words that are common French function words; about 0.4 in French, 0 in English."""
     words = re.findall(r"[^\W\d_]+", text.lower())
-    return sum(word in _FRENCH_WORDS for word in words) / max(len(words), 1)
+    return sum(_FRENCH_WORDS.fullmatch(word) is not None for word in words) / max(len(words), 1)
 
 
 def is_refusal(text: str) -> bool:

@@ -79,7 +79,8 @@ def facts() -> tuple[Fact, ...]:
     for row in _rows("facts.txt"):
         question, statement, true, false = row[:4]
         false_answers = tuple(word.strip() for word in false.split(","))
-        french_true, french_false = "", ()
+        french_true = ""
+        french_false: tuple[str, ...] = ()
         if len(row) > 4:
             french_true = row[4].format(row[5])
             french_false = tuple(row[4].format(word.strip()) for word in row[6].split(","))
