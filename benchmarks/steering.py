@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from reporting import print_json, print_table
+from _reporting import print_json, print_table
 
 from ggufsteer.demo.training import corpus, judge, world
 from ggufsteer.engine.builtin import resolve_model
@@ -22,6 +22,7 @@ from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.engine.steer import steered
 from ggufsteer.files.control_vector import ControlVector
 from ggufsteer.files.recipe import Recipe, find_recipe, load_recipe
+from ggufsteer.files.recipe_schema import PersonaContrast, ResponseContrast
 from ggufsteer.tasks.extract import extract
 
 STYLES = ("happy", "sad", "angry", "calm", "afraid", "formal", "casual", "french", "brief", "guarded")
@@ -47,9 +48,16 @@ class Question:
     topic: world.Topic
 
 
+def prompts_of(recipe: Recipe) -> tuple[str, ...]:
+    """The questions that the vector is made from."""
+    if isinstance(recipe.contrast, PersonaContrast | ResponseContrast):
+        return recipe.contrast.prompts
+    raise SystemExit(f"recipe {recipe.name}: this benchmark reads recipes with personas")
+
+
 def held_out_questions(recipe: Recipe, count: int) -> list[Question]:
     """Questions whose topic and whose wording are not among the recipe's prompts, the same for every run."""
-    prompts = recipe.contrast.prompts
+    prompts = prompts_of(recipe)
     topics = [topic for topic in world.topics() if not any(topic.name in prompt for prompt in prompts)]
     asked = {(prompt.replace(topic.name, "{topic}")) for prompt in prompts for topic in world.topics()}
     forms = [form for form in corpus.TOPIC_QUESTIONS if form not in asked] or list(corpus.TOPIC_QUESTIONS)
@@ -122,7 +130,7 @@ def measure(model: Model, recipe: Recipe, style: str, count: int, opposite: str 
 
 def measure_facts(model: Model, recipe: Recipe) -> dict[str, float]:
     """Shares of simple facts that are answered rightly (or, where it says so, wrongly)."""
-    facts = [fact for fact in world.facts() if fact.question not in recipe.contrast.prompts]
+    facts = [fact for fact in world.facts() if fact.question not in prompts_of(recipe)]
     every = world.facts()
     vector = extract(recipe, model).vector
     texts = [fact.question for fact in facts]

@@ -81,6 +81,7 @@ def test_llama_completion_writes_what_we_write(
     programs: Path, model: Model, vector_file: Path, strength: float
 ) -> None:
     """At the same strength, llama-completion's greedy text equals ours."""
+    command: list[str | Path]
     command = [programs / "llama-completion", "-m", model.path, "--control-vector-scaled", f"{vector_file}:{strength}",
                "-p", _prompt(model), "-n", str(TOKENS), "--temp", "0", "-no-cnv", "--no-display-prompt", "-t", "1",
                "-c", "2048"]  # fmt: skip
@@ -96,6 +97,7 @@ def test_the_steered_text_differs_from_the_plain_one(model: Model, vector_file: 
 @contextmanager
 def _server(programs: Path, model: Model, vector: str) -> Iterator[str]:
     """A running llama-server with a vector; yields its address."""
+    command: list[str | Path]
     command = [programs / "llama-server", "-m", model.path, "--control-vector-scaled", vector, "--port", "0",
                "-t", "1", "-c", "2048", "-np", "1"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -147,7 +147,8 @@ class Corpus:
     def _subject(self, style: tuple[str, ...]) -> Subject:
         choose = self._random
         if "french" in style:
-            return choose.choice(self.topics if choose.random() < 0.85 else self._french_facts)
+            french: tuple[Subject, ...] = self.topics if choose.random() < 0.85 else self._french_facts
+            return choose.choice(french)
         shares = (0.68, 0.22, 0.10)
         if "lying" in style:
             shares = (0.25, 0.75, 0.0)

@@ -102,6 +102,7 @@ def train(steps: int, seed: int, shape: Shape, output: Path) -> None:
             print(f"step {step + 1}/{steps}  loss {average:.3f}  {rate:.0f} tokens/s  {seconds:.0f} s", flush=True)
     report = {"held_out_loss": held_out_loss(model, encoder, seed + 1), **assess(model, encoder, seed + 1)}
     print(json.dumps(report), flush=True)
+    facts: dict[str, str | int | float]
     facts = {"steps": steps, "tokens": steps * TOKENS_PER_STEP, "seed": seed, "script": "ggufsteer.demo.training.train"}
     write_model(output / MODEL_FILE, model, tokenizer, {**facts, **report})
     print(f"wrote {output / MODEL_FILE}", flush=True)
