@@ -1,0 +1,99 @@
+"""The guards in front of llama.cpp: what would end the process is an error instead."""
+
+import pytest
+
+from ggufsteer.engine import backend
+from ggufsteer.engine.context import Context
+from ggufsteer.engine.model import LoadOptions, Model
+from ggufsteer.errors import EngineError
+
+
+@pytest.fixture
+def context(tiny: Model) -> Context:
+    """The tiny model's context, with an empty memory."""
+    tiny.context.clear()
+    return tiny.context
+
+
+@pytest.mark.parametrize(
+    ("tokens", "positions", "sequence_ids", "message"),
+    [
+        ([], [], [], "batch of 0 tokens"),
+        ([5] * 1025, range(1025), [0] * 1025, "batch of 1025 tokens"),
+        ([265], [0], [0], "token ids 265"),
+        ([-1], [0], [0], "token ids -1"),
+        ([5], [0], [64], "sequence ids 64"),
+        ([5], [0], [-1], "sequence ids -1"),
+        ([5, 6], [0, 5], [0, 0], "could not evaluate 2 tokens"),
+    ],
+)
+def test_batches_that_are_not_sound_are_refused(
+    context: Context, tokens: list[int], positions: list[int], sequence_ids: list[int], message: str
+) -> None:
+    """Too long, unknown tokens, unknown sequences, gaps: an error each, and the next decode works."""
+    with pytest.raises(EngineError, match=message):
+        context.decode(tokens, positions, sequence_ids, [False] * len(tokens))
+    context.decode([5], [0], [0], [True])
+    context.clear()
+
+
+def test_a_full_context_is_an_error_and_not_the_end(context: Context) -> None:
+    """What does not fit any more is refused, and the memory is empty afterwards."""
+    for start in range(0, 1024, 512):
+        context.decode([5] * 512, range(start, start + 512), [0] * 512, [False] * 512)
+    with pytest.raises(EngineError, match="could not evaluate 1 tokens"):
+        context.decode([5], [1024], [0], [True])
+    context.decode([5], [0], [0], [True])
+    context.clear()
+
+
+def test_logits_that_were_not_asked_for_are_an_error(context: Context) -> None:
+    """Neither garbage nor a crash."""
+    context.decode([5, 6], [0, 1], [0, 0], [False, True])
+    assert context.logits(1).shape == (265,)
+    for position in (0, 7, -9):
+        with pytest.raises(EngineError, match=f"no logits for position {position}"):
+            context.logits(position)
+    context.clear()
+
+
+def test_a_removed_sequence_makes_room_for_another(context: Context) -> None:
+    """Only that sequence is forgotten."""
+    context.decode([5, 6], [0, 0], [0, 1], [False, True])
+    context.remove(0)
+    context.decode([5], [0], [0], [True])
+    with pytest.raises(EngineError):
+        context.decode([6], [0], [1], [True])
+    context.clear()
+
+
+def test_a_context_that_is_too_large_is_an_error(tiny: Model) -> None:
+    """An impossible size is refused by llama.cpp and told with a mend."""
+    with (
+        Model.open(tiny.path, LoadOptions(n_ctx=1 << 30, n_threads=1)) as model,
+        pytest.raises(EngineError, match="could not make a context") as caught,
+    ):
+        _ = model.context
+    assert "-c" in caught.value.hint
+
+
+def test_llama_cpps_words_are_kept_once_and_short() -> None:
+    """Error lines are joined, stripped of function names and repetitions, and forgotten when taken."""
+    backend.prepare()
+    backend.forget_complaints()
+    assert backend.last_complaint("nothing") == "nothing"
+    complaints = backend._complaints
+    complaints.receive(4, b"load_it: error loading model: bad ", None)
+    complaints.receive(5, b"luck\x1b[31m\n", None)
+    complaints.receive(4, b"open_it: failed to load model\n", None)
+    complaints.receive(2, b"chatter\n", None)
+    complaints.receive(5, b" and more chatter\n", None)
+    complaints.receive(4, b"load_it: error loading model: bad luck\n", None)
+    complaints.receive(4, None, None)
+    assert backend.last_complaint() == "bad luck"
+    assert backend.last_complaint("nothing") == "nothing"
+
+
+def test_there_is_at_least_one_core() -> None:
+    """The default number of threads is never zero."""
+    assert backend.physical_cores() >= 1
