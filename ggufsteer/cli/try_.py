@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--temp", "temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="Temperature."
 )
+@click.option(
+    "--producer", help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork."
+)
 @click.option("--force", is_flag=True, help="Use the vector although it was made from another model file.")
 @seed_option
 @model_options
@@ -44,7 +47,7 @@ def try_command(vector: Path, question: str, strengths: tuple[float, ...], as_js
     """
     from ggufsteer.files.vector import read_vector
 
-    read = read_vector(vector)
+    read = read_vector(vector, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")
     options = load_options(flags)

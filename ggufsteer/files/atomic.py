@@ -36,7 +36,7 @@ def write_atomically(
     target = Path(path)
     _check_target(target)
     final = Path(os.path.realpath(target))
-    temporary = final.with_name(f".{final.name[:100]}.{secrets.token_hex(6)}.tmp")
+    temporary = final.with_name(f".ggufsteer-{secrets.token_hex(8)}.tmp")
     with _explained(target), _removed_on_failure(temporary):
         with temporary.open("xb") as file:
             write(file)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ __all__ = [
     "F32",
     "MODEL_LIMITS",
     "VECTOR_LIMITS",
+    "GGUFFile",
     "GGUFHeader",
     "Limits",
     "MetadataValue",
@@ -36,7 +37,6 @@ __all__ = [
     "TensorInfo",
     "payload_hash",
     "read_header",
-    "read_tensor",
     "write_atomically",
 ]
 
@@ -117,38 +117,60 @@ class GGUFHeader:
     file_bytes: int
 
 
-def read_header(path: Path | str, limits: Limits = MODEL_LIMITS) -> GGUFHeader:
-    """Read and check everything before the tensor data, and that the data is all there.
+class GGUFFile:
+    """An open GGUF file with its header read and checked.
 
-    Raises `FileFormatError` when the file is missing, no GGUF, damaged, or larger than `limits`.
+    Header and tensors come from one and the same file, even when another process replaces the path in between. Raises
+    `FileFormatError` when the file is missing, no GGUF, damaged, or larger than `limits`.
     """
-    file, size = open_bounded(path, limits.file_bytes)
-    with file:
+
+    def __init__(self, path: Path | str, limits: Limits = MODEL_LIMITS) -> None:
+        self.path = path
+        self._file, size = open_bounded(path, limits.file_bytes)
         try:
-            return _read(_Cursor(path, file, size), limits)
+            self.header = _read(_Cursor(path, self._file, size), limits)
         except OSError as error:
+            self._file.close()
             raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}", "check the disk") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> GGUFFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """Read one F32 tensor as a fresh array, in numpy order (slowest dimension first).
+
+        Raises `FileFormatError` when it is not there, not F32, or the file was cut since the header was read.
+        """
+        info = self.header.tensors.get(name)
+        if info is None:
+            raise FileFormatError(f"{self.path}: tensor '{name}' is not there", "check the file with gguf-dump")
+        if info.type != F32:
+            raise FileFormatError(
+                f"{self.path}: tensor '{name}' has type {info.type}, not F32 (0)", "only F32 can be read; convert it"
+            )
+        self._file.seek(self.header.data_start + info.offset)
+        data = self._file.read(info.n_bytes)
+        if len(data) != info.n_bytes:
+            raise FileFormatError(f"{self.path}: tensor '{name}' is cut short", "copy or make the file again")
+        return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(info.shape[::-1])
+
+    def payload(self) -> Iterator[bytes]:
+        """All bytes of the data section, in pieces of at most a megabyte."""
+        self._file.seek(self.header.data_start)
+        while block := self._file.read(1 << 20):
+            yield block
 
 
-def read_tensor(path: Path | str, header: GGUFHeader, name: str) -> NDArray[np.float32]:
-    """Read one F32 tensor as a fresh array, in numpy order (slowest dimension first).
-
-    Raises `FileFormatError` when it is not there, not F32, or the file was cut since the header was read.
-    """
-    info = header.tensors.get(name)
-    if info is None:
-        raise FileFormatError(f"{path}: tensor '{name}' is not there", "check the file with gguf-dump")
-    if info.type != F32:
-        raise FileFormatError(
-            f"{path}: tensor '{name}' has type {info.type}, not F32 (0)", "only F32 tensors can be read; convert it"
-        )
-    file, _ = open_bounded(path, header.file_bytes)
-    with file:
-        file.seek(header.data_start + info.offset)
-        data = file.read(info.n_bytes)
-    if len(data) != info.n_bytes:
-        raise FileFormatError(f"{path}: tensor '{name}' is cut short", "copy or make the file again")
-    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(info.shape[::-1])
+def read_header(path: Path | str, limits: Limits = MODEL_LIMITS) -> GGUFHeader:
+    """Read and check everything before the tensor data, and that the data is all there; see `GGUFFile`."""
+    with GGUFFile(path, limits) as file:
+        return file.header
 
 
 def payload_hash(path: Path | str) -> str:
@@ -159,11 +181,8 @@ def payload_hash(path: Path | str) -> str:
     """
     digest = hashlib.sha256()
     for shard in _shards(Path(path)):
-        header = read_header(shard)
-        file, _ = open_bounded(shard, header.file_bytes)
-        with file:
-            file.seek(header.data_start)
-            while block := file.read(1 << 20):
+        with GGUFFile(shard) as file:
+            for block in file.payload():
                 digest.update(block)
     return digest.hexdigest()
 

@@ -17,7 +17,7 @@ import numpy as np
 from ggufsteer.errors import ExitCode, FileFormatError, SteerError
 from ggufsteer.files.atomic import write_atomically
 from ggufsteer.files.control_vector import PRODUCERS, ControlVector, Direction, Provenance
-from ggufsteer.files.gguf import F32, VECTOR_LIMITS, GGUFHeader, TensorInfo, read_header, read_tensor
+from ggufsteer.files.gguf import F32, VECTOR_LIMITS, GGUFFile, GGUFHeader, TensorInfo
 from ggufsteer.files.gguf_writer import gguf_bytes
 from ggufsteer.files.producers import ALIASES, aligned, recognise
 from ggufsteer.files.vector_metadata import metadata_of, provenance_of
@@ -37,9 +37,10 @@ def read_vector(path: Path | str, *, producer: str | None = None) -> ControlVect
     """
     path = Path(path)
     chosen = _chosen_producer(producer)
-    header = read_header(path, VECTOR_LIMITS)
-    _check_is_vector(path, header)
-    directions = _directions(path, header)
+    with GGUFFile(path, VECTOR_LIMITS) as file:
+        header = file.header
+        _check_is_vector(path, header)
+        directions = _directions(path, file)
     if "ggufsteer.format_version" in header.metadata:
         provenance, notes = provenance_of(path, header)
         return _built(path, directions, provenance, notes)
@@ -121,18 +122,18 @@ def _check_is_vector(path: Path, header: GGUFHeader) -> None:
     )
 
 
-def _directions(path: Path, header: GGUFHeader) -> dict[int, Direction]:
+def _directions(path: Path, file: GGUFFile) -> dict[int, Direction]:
     """Read all directions by the number in their name, after checking what stock llama.cpp checks, and more."""
-    if not header.tensors:
+    if not file.header.tensors:
         raise FileFormatError(f"{path}: holds no direction.N at all", "make the vector again")
     by_layer: dict[int, TensorInfo] = {}
-    for name, info in header.tensors.items():
+    for name, info in file.header.tensors.items():
         by_layer[_layer_of(path, name)] = info
         _check_tensor(path, info)
     lengths = {info.shape[0] for info in by_layer.values()}
     if len(lengths) > 1:
         raise FileFormatError(f"{path}: its directions differ in length: {sorted(lengths)}", "make the vector again")
-    return {layer: _values(path, header, by_layer[layer]) for layer in sorted(by_layer)}
+    return {layer: _values(path, file, by_layer[layer]) for layer in sorted(by_layer)}
 
 
 def _layer_of(path: Path, name: str) -> int:
@@ -165,8 +166,8 @@ def _check_tensor(path: Path, info: TensorInfo) -> None:
         )
 
 
-def _values(path: Path, header: GGUFHeader, info: TensorInfo) -> Direction:
-    values = read_tensor(path, header, info.name)
+def _values(path: Path, file: GGUFFile, info: TensorInfo) -> Direction:
+    values = file.tensor(info.name)
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise FileFormatError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import gguf
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ggufsteer.errors import FileFormatError
 from ggufsteer.files import gguf as reading
-from ggufsteer.files.gguf import MODEL_LIMITS, VECTOR_LIMITS, SkippedArray, payload_hash, read_header, read_tensor
+from ggufsteer.files.gguf import MODEL_LIMITS, VECTOR_LIMITS, GGUFFile, SkippedArray, payload_hash, read_header
 from ggufsteer.files.gguf_writer import Typed, ValueType, gguf_bytes
 from ggufsteer.files.model_identity import from_header
 from tests.files.raw_gguf import F16, UINT8, Raw, array_key, floats, one, tensor, text, text_key, uint32_key
@@ -53,7 +54,8 @@ def test_a_header_agrees_with_the_reference_library(quantised: bool, tmp_path: P
         assert info.type == found.tensor_type.value
         assert info.n_bytes == found.n_bytes
         assert header.data_start + info.offset == found.data_offset
-    assert np.array_equal(read_tensor(path, header, "output_norm.weight"), np.arange(64))
+    with GGUFFile(path) as file:
+        assert np.array_equal(file.tensor("output_norm.weight"), np.arange(64))
 
 
 def test_long_arrays_are_stepped_over(tmp_path: Path) -> None:
@@ -166,16 +168,17 @@ def test_a_tensor_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Not there, of another type, or cut off since: three answers."""
     path = tmp_path / "v.gguf"
     path.write_bytes(one("a", *[1.0] * 8, shape=[16], tensor_type=F16).made())
-    header = read_header(path)
-    with pytest.raises(FileFormatError, match="'b' is not there"):
-        read_tensor(path, header, "b")
-    with pytest.raises(FileFormatError, match="not F32"):
-        read_tensor(path, header, "a")
-    path.write_bytes(Raw().made())
-    header = read_header(path)
-    path.write_bytes(Raw().made()[:-20])
-    with pytest.raises(FileFormatError, match=r"'direction\.2' is cut short"):
-        read_tensor(path, header, "direction.2")
+    with GGUFFile(path) as file:
+        with pytest.raises(FileFormatError, match="'b' is not there"):
+            file.tensor("b")
+        with pytest.raises(FileFormatError, match="not F32"):
+            file.tensor("a")
+    # Larger than what is read ahead.
+    path.write_bytes(one("direction.1", *[1.0] * 300_000).made())
+    with GGUFFile(path) as file:
+        os.truncate(path, 900_000)
+        with pytest.raises(FileFormatError, match=r"'direction\.1' is cut short"):
+            file.tensor("direction.1")
 
 
 _TYPED = st.one_of(
@@ -200,7 +203,7 @@ def test_what_the_writer_lays_out_the_reader_finds(
     path = tmp_path_factory.getbasetemp() / "laid-out.gguf"
     tensors = {name: np.arange(size, dtype=np.float32) for name, size in sizes.items()}
     path.write_bytes(gguf_bytes(metadata, tensors))
-    header = read_header(path)
-    assert dict(header.metadata) == {name: typed.value for name, typed in metadata.items()}
-    assert list(header.tensors) == list(tensors)
-    assert all(np.array_equal(read_tensor(path, header, name), values) for name, values in tensors.items())
+    with GGUFFile(path) as file:
+        assert dict(file.header.metadata) == {name: typed.value for name, typed in metadata.items()}
+        assert list(file.header.tensors) == list(tensors)
+        assert all(np.array_equal(file.tensor(name), values) for name, values in tensors.items())

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -215,6 +216,47 @@ def test_a_real_limit_of_the_disk_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert "cannot be written" in done.stdout
     assert read_vector(path).layers == (2,)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+_WRITER = """
+import sys, numpy as np
+from ggufsteer.files.vector import ControlVector, write_vector
+number = 0
+while True:
+    number += 1
+    write_vector(sys.argv[1], ControlVector({1: np.full(200_000, float(number))}))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_a_process_killed_while_it_writes_leaves_a_whole_file(writes: int, tmp_path: Path) -> None:
+    """Killed outright at no particular moment: what is there is one of the vectors that were being written."""
+    path = tmp_path / "v.gguf"
+    with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(writes):
+            process.stdout.readline()
+        process.kill()
+    (direction,) = read_vector(path).directions.values()
+    assert direction.size == 200_000
+    assert (direction == direction[0]).all()
+    assert direction[0] >= writes
+
+
+def test_two_writers_of_one_file_never_mix(tmp_path: Path) -> None:
+    """Whoever comes last wins, and a reader in between sees one of the two whole."""
+    path = tmp_path / "v.gguf"
+    both = [ControlVector({1: np.full(5, fill), 2: np.full(5, fill)}) for fill in (1.0, 2.0)]
+    write_vector(path, both[0])
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(write_vector, path, vector) for vector in both * 10]
+        seen = [read_vector(path).as_rows(3) for _ in range(40)]
+        for write in writes:
+            write.result()
+    for rows in [*seen, read_vector(path).as_rows(3)]:
+        assert (rows == rows[0, 0]).all()
     assert len(list(tmp_path.iterdir())) == 1
 
 
