@@ -56,7 +56,7 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
         with console.progress(quiet=as_json) as report:
             extraction = extract(wanted, model, report=report)
         write_vector(target, extraction.vector)
-        show_extraction(extraction, target, model.path, as_json=as_json)
+        show_extraction(extraction, target, model.path, as_json=as_json, model_is_builtin=name in (None, "builtin"))
 
 
 def _recipe(name: str | None, output: Path | None, flags: dict[str, Any]) -> Recipe:

@@ -10,11 +10,20 @@ from ggufsteer.cli import console
 if TYPE_CHECKING:
     from ggufsteer.tasks.extract import Extraction
 
+QUESTION = "Tell me about the sea."
+"""What the printed commands ask."""
+
 COLUMNS = ("layer", "size", "of the state", "AUC", "d'")
 
 
 def show_extraction(
-    extraction: Extraction, output: Path, model: Path, *, as_json: bool, recipe: Path | None = None
+    extraction: Extraction,
+    output: Path,
+    model: Path,
+    *,
+    as_json: bool,
+    model_is_builtin: bool = False,
+    recipe: Path | None = None,
 ) -> None:
     """Say what came out: as one JSON document, or as a table with ready commands.
 
@@ -23,6 +32,7 @@ def show_extraction(
         output: Where it was saved.
         model: The model's file, for the commands.
         as_json: Whether to print JSON.
+        model_is_builtin: Whether that is the model that ships.
         recipe: Where the recipe was saved, if it was.
     """
     for warning in extraction.warnings:
@@ -49,7 +59,7 @@ def show_extraction(
     console.line(f"saved: {output}" + (f" (recipe: {recipe})" if recipe else ""))
     console.line()
     console.line("try it:")
-    console.line(f"  {console.shell(_try_command(output, model))}")
+    console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model))}")
     console.line("use it in llama.cpp:")
     for command in llama_commands(output, model):
         console.line(f"  {console.shell(command)}")
@@ -62,13 +72,14 @@ def llama_commands(vector: Path, model: Path, strength: float = 1.0) -> list[lis
     """
     scaled = f"{vector}:{strength}"
     return [
-        ["llama-completion", "-m", str(model), "--control-vector-scaled", scaled, "-p", "Hello"],
+        ["llama-completion", "-m", str(model), "--control-vector-scaled", scaled, "-p", QUESTION, "-n", "128", "-st"],
         ["llama-server", "-m", str(model), "--control-vector-scaled", scaled],
     ]
 
 
-def _try_command(vector: Path, model: Path) -> list[str]:
-    return ["ggufsteer", "try", str(vector), "Tell me about the sea.", "-m", str(model)]
+def try_command(vector: Path, model: Path | None) -> list[str]:
+    """Return the command that shows a vector at work; None stands for the model that ships, which needs no name."""
+    return ["ggufsteer", "try", str(vector), QUESTION, *(["-m", str(model)] if model else [])]
 
 
 def _summary(extraction: Extraction) -> str:

@@ -56,4 +56,11 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
             extraction = extract(recipe, model, report=report)
         write_vector(target, extraction.vector)
         write_recipe(recipe_path, recipe)
-        show_extraction(extraction, target, model.path, as_json=as_json, recipe=recipe_path)
+        show_extraction(
+            extraction,
+            target,
+            model.path,
+            as_json=as_json,
+            model_is_builtin=flags["model"] in (None, "builtin"),
+            recipe=recipe_path,
+        )

@@ -1,6 +1,7 @@
 """`extract`: what it writes and prints, and what it refuses before any work."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import ggufsteer
+from ggufsteer.engine import builtin
 from ggufsteer.files.vector import read_vector
 from tests.cli.conftest import Run, files
 
@@ -82,6 +85,16 @@ def test_llama_cpps_environment_is_honoured(run: Run, tiny: Path, monkeypatch: p
     refused = run("extract", "happy.toml")
     assert refused.exit_code == 2
     assert "LLAMA_ARG_FLASH_ATTN" in refused.stderr
+
+
+def test_without_a_model_the_one_that_ships_is_taken(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, a recipe that it cannot show is warned about, and the command to try the vector needs no -m."""
+    monkeypatch.setattr(builtin, "_DEMO_MODEL", tiny)
+    result = run("extract", "happy.toml", "-t", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "demo model that comes with ggufsteer" in result.stderr
+    assert "warning: recipe 'happy' is written for real chat models" in result.stderr
+    assert "  ggufsteer try happy.gguf 'Tell me about the sea.'\n" in result.stdout
 
 
 def test_tiny_batches_work(run: Run, tiny: Path) -> None:
@@ -181,9 +194,5 @@ def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
 
 def _environment() -> dict[str, str]:
     """Give a child process the folder that this package is imported from, since it starts elsewhere."""
-    import os
-
-    import ggufsteer
-
     home = str(Path(ggufsteer.__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}

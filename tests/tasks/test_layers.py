@@ -1,13 +1,10 @@
 """Which layers `auto` takes."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ggufsteer.errors import MisfitError
-from ggufsteer.tasks import layers
 from ggufsteer.tasks.layers import chosen_layers
 
 
@@ -33,11 +30,6 @@ def test_auto_is_a_third_of_the_depth_in_its_middle(n_layer: int) -> None:
     assert 0.25 <= len(chosen) / n_layer <= 0.45
     assert int(0.45 * n_layer) in chosen
     assert list(chosen) == list(range(chosen[0], chosen[-1] + 1))
-
-
-def test_the_examples_hold() -> None:
-    """The docstring is right."""
-    assert doctest.testmod(layers).failed == 0
 
 
 def test_a_model_of_one_layer_cannot_be_steered() -> None:
