@@ -55,7 +55,7 @@ class LoadOptions:
             SteerError: Naming the value.
         """
         bounds = {
-            "n_ctx": (0, 1 << 30, "-c"),
+            "n_ctx": (0, 1 << 24, "-c"),
             "n_threads": (1, 4096, "-t"),
             "n_batch": (1, 1 << 20, "-b"),
             "n_ubatch": (1, 1 << 20, "-ub"),

@@ -4,7 +4,7 @@ import pytest
 
 from ggufsteer.engine import backend
 from ggufsteer.engine.context import Context
-from ggufsteer.engine.model import LoadOptions, Model
+from ggufsteer.engine.model import Model
 from ggufsteer.errors import EngineError
 
 
@@ -67,13 +67,11 @@ def test_a_removed_sequence_makes_room_for_another(context: Context) -> None:
     context.clear()
 
 
-def test_a_context_that_is_too_large_is_an_error(tiny: Model) -> None:
-    """An impossible size is refused by llama.cpp and told with a mend."""
-    with (
-        Model.open(tiny.path, LoadOptions(n_ctx=1 << 30, n_threads=1)) as model,
-        pytest.raises(EngineError, match="could not make a context") as caught,
-    ):
-        _ = model.context
+def test_a_context_that_llama_cpp_cannot_make_is_an_error(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Want of memory is told with a mend."""
+    monkeypatch.setattr("llama_cpp.llama_init_from_model", lambda _model, _parameters: None)
+    with pytest.raises(EngineError, match="could not make a context of 1024 tokens") as caught:
+        tiny.new_context("auto")
     assert "-c" in caught.value.hint
 
 
