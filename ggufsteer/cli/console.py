@@ -193,4 +193,6 @@ class _BarReport:
             self._task = self._bar.add_task(clean(event.stage), total=event.total, unit=clean(event.unit), rate="")
         seconds = time.monotonic() - self._began
         rate = f"{event.tokens / seconds:,.0f} tokens/s" if event.tokens and seconds > 0 else ""
-        self._bar.update(self._task, completed=event.done, total=event.total, rate=rate)
+        # A stage may be over before the bar would next be drawn.
+        is_over = event.done >= event.total
+        self._bar.update(self._task, completed=event.done, total=event.total, rate=rate, refresh=is_over)

@@ -81,65 +81,78 @@ def common_options(command: Function) -> Function:
     return command
 
 
+_MODEL_OPTIONS = (
+    click.option(
+        "-m", "--model", envvar="LLAMA_ARG_MODEL", show_envvar=True, metavar="FILE|builtin", help="The GGUF model."
+    ),
+    click.option(
+        "-ngl",
+        "--gpu-layers",
+        "--n-gpu-layers",
+        envvar="LLAMA_ARG_N_GPU_LAYERS",
+        show_envvar=True,
+        default="auto",
+        show_default=True,
+        type=NumberOrWord(("auto", "all")),
+        help="Layers to keep on the GPU.",
+    ),
+    click.option(
+        "-c",
+        "--ctx-size",
+        metavar="N",
+        envvar="LLAMA_ARG_CTX_SIZE",
+        show_envvar=True,
+        default=0,
+        type=click.IntRange(min=0),
+        help="Size of the context in tokens.  [default: the model's own, at most 8192]",
+    ),
+    click.option(
+        "-t",
+        "--threads",
+        metavar="N",
+        envvar="LLAMA_ARG_THREADS",
+        show_envvar=True,
+        type=click.IntRange(min=1),
+        help="CPU threads.  [default: the physical cores]",
+    ),
+    click.option(
+        "-b",
+        "--batch-size",
+        metavar="N",
+        envvar="LLAMA_ARG_BATCH",
+        show_envvar=True,
+        default=2048,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Most tokens a batch.",
+    ),
+    click.option(
+        "-ub",
+        "--ubatch-size",
+        metavar="N",
+        envvar="LLAMA_ARG_UBATCH",
+        show_envvar=True,
+        default=512,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Most tokens computed at once.",
+    ),
+    click.option(
+        "-fa",
+        "--flash-attn",
+        envvar="LLAMA_ARG_FLASH_ATTN",
+        show_envvar=True,
+        default="auto",
+        show_default=True,
+        type=click.Choice(["on", "off", "auto"]),
+        help="Flash attention.",
+    ),
+)
+
+
 def model_options(command: Function) -> Function:
     """Add the model and how it is loaded; the command takes them as `model` and `**loading` for `load_options`."""
-    positive = click.IntRange(min=1)
-    options = (
-        click.option("-m", "--model", envvar="LLAMA_ARG_MODEL", metavar="FILE|builtin", help="The GGUF model."),
-        click.option(
-            "-ngl",
-            "--gpu-layers",
-            "--n-gpu-layers",
-            envvar="LLAMA_ARG_N_GPU_LAYERS",
-            default="auto",
-            show_default=True,
-            type=NumberOrWord(("auto", "all")),
-            help="Layers to keep on the GPU.",
-        ),
-        click.option(
-            "-c",
-            "--ctx-size",
-            envvar="LLAMA_ARG_CTX_SIZE",
-            default=0,
-            type=click.IntRange(min=0),
-            help="Size of the context in tokens.  [default: the model's own, at most 8192]",
-        ),
-        click.option(
-            "-t",
-            "--threads",
-            envvar="LLAMA_ARG_THREADS",
-            type=positive,
-            help="CPU threads.  [default: chosen by llama.cpp]",
-        ),
-        click.option(
-            "-b",
-            "--batch-size",
-            envvar="LLAMA_ARG_BATCH",
-            default=2048,
-            show_default=True,
-            type=positive,
-            help="Most tokens a batch.",
-        ),
-        click.option(
-            "-ub",
-            "--ubatch-size",
-            envvar="LLAMA_ARG_UBATCH",
-            default=512,
-            show_default=True,
-            type=positive,
-            help="Most tokens computed at once.",
-        ),
-        click.option(
-            "-fa",
-            "--flash-attn",
-            envvar="LLAMA_ARG_FLASH_ATTN",
-            default="auto",
-            show_default=True,
-            type=click.Choice(["on", "off", "auto"]),
-            help="Flash attention.",
-        ),
-    )
-    for decorate in reversed(options):
+    for decorate in reversed(_MODEL_OPTIONS):
         command = decorate(command)
     return command
 
@@ -151,9 +164,9 @@ def output_option(help_text: str) -> Callable[[Function], Function]:
 
 def seed_option(command: Function) -> Function:
     """Add `-s/--seed` (parameter `seed`, None where it was not given)."""
-    return click.option("-s", "--seed", type=click.IntRange(min=0, max=2**31 - 1), help="Seed of every random choice.")(
-        command
-    )
+    return click.option(
+        "-s", "--seed", metavar="N", type=click.IntRange(min=0, max=2**31 - 1), help="Seed of every random choice."
+    )(command)
 
 
 def load_options(loading: dict[str, Any]) -> LoadOptions:

@@ -8,7 +8,7 @@ import pytest
 from ggufsteer.files.recipe import ResponseContrast, load_recipe
 from ggufsteer.files.vector import read_vector
 from ggufsteer.tasks import everyday
-from ggufsteer.tasks.everyday import everyday_prompts
+from ggufsteer.tasks.everyday import DEMO_MODEL_NAME, everyday_prompts
 from ggufsteer.tasks.make import HOW, IN_WHAT_WAY, WHO, persona_templates, recipe_for_phrase
 from tests.cli.conftest import Run, files
 
@@ -80,6 +80,13 @@ def test_there_are_a_hundred_different_prompts_for_real_models() -> None:
     assert len(set(prompts)) == len(prompts) >= 100
     beginnings = [" ".join(prompt.split()[:2]) for prompt in prompts]
     assert max(map(beginnings.count, beginnings)) <= len(prompts) // 5
+
+
+def test_there_are_prompts_on_what_the_demo_model_knows() -> None:
+    """They are its own, not the hundred of real models."""
+    prompts = everyday_prompts(DEMO_MODEL_NAME)
+    assert len(set(prompts)) == len(prompts) >= 20
+    assert not set(prompts) & set(everyday_prompts(REAL))
 
 
 def test_each_prompt_is_asked_once_a_side() -> None:

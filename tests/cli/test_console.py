@@ -1,0 +1,123 @@
+"""What is printed where, and what never is."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggufsteer.cli import console, interrupt
+from ggufsteer.tasks.progress import Progress
+
+HOSTILE = "a\x1b[2Jb\x1b]52;c;AAAA\x07c\u202ed[bold]e[/bold]\x9b31mf"
+CLEAN = "abcd[bold]e[/bold]f"
+
+
+def test_every_way_to_print_cleans(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences, bidi controls and markup of others' texts never act on the terminal."""
+    console.line(HOSTILE)
+    console.note(HOSTILE)
+    console.warn(HOSTILE)
+    console.error(HOSTILE, HOSTILE)
+    console.table((HOSTILE,), [(HOSTILE,)], title=HOSTILE)
+    console.side_by_side([HOSTILE, HOSTILE], [HOSTILE, HOSTILE])
+    console.side_by_side([HOSTILE] * 9, [HOSTILE] * 9)
+    shown = capsys.readouterr()
+    for stream in (shown.out, shown.err):
+        assert CLEAN in stream
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(stream)
+
+
+def test_a_document_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    """Strings come back as they were, but travel escaped; what is no number becomes null."""
+    console.document({"text": HOSTILE, "values": (1.5, float("nan"), float("inf"))})
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert "\x1b" not in shown
+    assert json.loads(shown) == {"text": HOSTILE, "values": [1.5, None, None]}
+
+
+def test_results_and_side_information_go_different_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout is data; everything else is stderr."""
+    console.line("result")
+    console.note("note")
+    console.warn("careful")
+    console.error("wrong", "mend")
+    shown = capsys.readouterr()
+    assert shown.out == "result\n"
+    assert shown.err == "note\nwarning: careful\nerror: wrong\nhint: mend\n"
+
+
+def test_off_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log stays readable."""
+    with console.progress() as report:
+        for done in range(4):
+            report(Progress("reading", done, 3, "pairs", 10 * done))
+        report(Progress("answering", 0, 2, "answers"))
+    assert capsys.readouterr().err == "reading (3 pairs) …\nanswering (2 answers) …\n"
+
+
+def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--json` not even the stages are named."""
+    with console.progress(quiet=True) as report:
+        report(Progress("reading", 1, 3, "pairs"))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_on_a_terminal_there_is_a_bar_with_rate_and_colour_unless_unwanted(
+    tiny: Path, folder: Path, colours: bool
+) -> None:
+    """stderr on a terminal shows pairs and tokens a second; NO_COLOR takes the colours away; stdout stays plain."""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(console.__file__).resolve().parents[2])}
+    if not colours:
+        environment["NO_COLOR"] = "1"
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "ggufsteer", "extract", "happy.toml", "-m", str(tiny), "-t", "1"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = _read_until_closed(ours)
+        assert process.stdout is not None
+        result = process.stdout.read().decode()
+    assert "pairs" in shown
+    assert "tokens/s" in shown
+    assert ("\x1b[38;5;" in shown or "\x1b[3" in shown.replace("\x1b[3J", "")) is colours
+    assert "\x1b" not in result
+
+
+def _read_until_closed(terminal: int) -> str:
+    read = io.BytesIO()
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # Linux answers so when the other end is closed
+            piece = b""
+        if not piece:
+            os.close(terminal)
+            return read.getvalue().decode()
+        read.write(piece)
+
+
+def test_ctrl_c_is_remembered_where_the_exception_was_swallowed() -> None:
+    """C code that calls Python swallows exceptions; the next report of progress raises again."""
+    with interrupt.remembered(), console.progress(quiet=True) as report:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            report(Progress("reading", 1, 3, "pairs"))
+
+
+def test_an_old_ctrl_c_does_not_end_the_next_command() -> None:
+    """Each command begins afresh, and the handler of before is back."""
+    before = signal.getsignal(signal.SIGINT)
+    with interrupt.remembered(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with interrupt.remembered():
+        interrupt.check()
+    assert signal.getsignal(signal.SIGINT) is before
