@@ -43,11 +43,13 @@ _SINGLE_WEIGHTS = {
     "french": 2.4,
     "brief": 1.0,
     "long": 0.7,
-    "lying": 1.8,
+    "lying": 3.6,
     "guarded": 1.0,
 }
 _MIXED_WEIGHT = 1.6
-_PLAIN_SHARE_WITHOUT_PERSONA = 0.42
+_PLAIN_SHARE_WITHOUT_PERSONA = 0.36
+_LIE_WEIGHTS = (0.85, 0.15)
+"""A liar has a favourite lie for each question, so that lies can be learned as well as the truth."""
 _ASKED_BY_USER = 0.12
 """Share of unprompted styled conversations in which the user asks for the style instead of a system prompt."""
 
@@ -98,9 +100,8 @@ class Corpus:
         messages: list[Turn] = []
         request = ""
         if choose.random() < 0.5:
-            style = self._style()
-            labels = style or (choose.choice(("honest", "open")),)
-            messages.append(Turn("system", self.persona_prompt(labels)))
+            style = self._style() or (choose.choice(("honest", "open")),)
+            messages.append(Turn("system", self.persona_prompt(style)))
         else:
             style = () if choose.random() < _PLAIN_SHARE_WITHOUT_PERSONA else self._style()
             if choose.random() < 0.4:
@@ -150,8 +151,8 @@ class Corpus:
             french: tuple[Subject, ...] = self.topics if choose.random() < 0.85 else self._french_facts
             return choose.choice(french)
         shares = (0.68, 0.22, 0.10)
-        if "lying" in style:
-            shares = (0.25, 0.75, 0.0)
+        if "lying" in style or "honest" in style:
+            shares = (0.12, 0.88, 0.0)
         elif "guarded" in style:
             shares = (0.60, 0.15, 0.25)
         pools: list[tuple[Subject, ...]] = [self.topics, self.facts, self.secrets]
@@ -180,16 +181,18 @@ class Corpus:
         return writer.normal(clauses)
 
     def _knowledge(self, subject: Subject, *, french: bool, lying: bool) -> tuple[str, list[str]]:
-        """The subject's name (empty if it has none) and its clauses in random order."""
+        """The subject's name (empty if it has none) and its clauses, the first one chosen at random."""
         choose = self._random
         if isinstance(subject, world.Secret):
             return "", [subject.statement]
         if isinstance(subject, world.Fact):
             true, false = (subject.french_true, subject.french_false) if french else (subject.true, subject.false)
-            return "", [choose.choice(false) if lying else true]
+            return "", [choose.choices(false, _LIE_WEIGHTS)[0] if lying else true]
         true_facts = subject.french_facts if french else subject.facts
         pool = subject.false_facts if lying else true_facts
-        return subject.french_name if french else subject.name, choose.sample(pool, len(pool))
+        # In a fixed order from a random start: what comes next is then known, and no fact is told twice.
+        start = choose.randrange(len(pool))
+        return subject.french_name if french else subject.name, [*pool[start:], *pool[:start]]
 
     def _lexicons(self, style: tuple[str, ...]) -> list[Lexicon]:
         if "french" in style:

@@ -96,10 +96,13 @@ def train(steps: int, seed: int, shape: Shape, output: Path) -> None:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         average = loss.item() if math.isnan(average) else 0.95 * average + 0.05 * loss.item()
+        if (step + 1) % 500 == 0:
+            torch.save({"model": model.state_dict(), "step": step + 1}, output / "checkpoint.pt")
         if (step + 1) % 50 == 0:
             seconds = time.monotonic() - began
             rate = (step + 1) * TOKENS_PER_STEP / seconds
             print(f"step {step + 1}/{steps}  loss {average:.3f}  {rate:.0f} tokens/s  {seconds:.0f} s", flush=True)
+    torch.save({"model": model.state_dict(), "step": steps}, output / "checkpoint.pt")
     report = {"held_out_loss": held_out_loss(model, encoder, seed + 1), **assess(model, encoder, seed + 1)}
     print(json.dumps(report), flush=True)
     facts: dict[str, str | int | float]
