@@ -1,5 +1,6 @@
 """The model that ships with ggufsteer, other quantisations made from it, and what a model's name stands for."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def quantise(source: Path, target: Path, quantisation: str, *, n_threads: int = 
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantise-") as folder:
             unfinished = Path(folder) / target.name
             backend.forget_complaints()
-            code = llama_cpp.llama_model_quantize(str(source).encode(), str(unfinished).encode(), parameters)
+            code = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(unfinished), parameters)
             if code != 0:
                 raise EngineError(
                     f"{source}: llama.cpp could not make a {quantisation} copy: {backend.last_complaint()}"

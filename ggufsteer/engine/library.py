@@ -66,8 +66,8 @@ class _Report(ctypes.Structure):
 
 def library_path(folder: Path = _FOLDER) -> Path:
     """Give the place where the native library is expected on this platform."""
-    suffixes = {"win32": ".dll", "darwin": ".dylib"}
-    return folder / f"libggufsteer{suffixes.get(sys.platform, '.so')}"
+    names = {"win32": "ggufsteer.dll", "darwin": "libggufsteer.dylib"}
+    return folder / names.get(sys.platform, "libggufsteer.so")
 
 
 def load_library(path: Path) -> Any:

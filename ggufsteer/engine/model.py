@@ -4,6 +4,7 @@ It decides what is loaded and how; capturing, steering and generating are the mo
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +111,7 @@ class Model:
         facts = check_header(header.metadata, path)
         backend.prepare()
         backend.forget_complaints()
-        pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), _model_parameters(options))
+        pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_parameters(options))
         if not pointer:
             raise ModelError(
                 f"{path}: llama.cpp cannot load this model: {backend.last_complaint()}",

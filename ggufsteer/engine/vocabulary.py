@@ -3,6 +3,7 @@
 Token ids out of range end llama.cpp in an abort, so each is checked here.
 """
 
+import ctypes
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -82,10 +83,10 @@ class Vocabulary:
         ids = (llama_cpp.llama_token * len(tokens))(*tokens)
         capacity = 16 * len(tokens) + 16
         for _ in range(2):
-            buffer = bytes(capacity)
+            buffer = ctypes.create_string_buffer(capacity)
             count = llama_cpp.llama_detokenize(self._pointer, ids, len(tokens), buffer, capacity, False, special)
             if count >= 0:
-                return buffer[:count].decode("utf-8", errors="replace")
+                return buffer.raw[:count].decode("utf-8", errors="replace")
             capacity = -count
         raise SteerError(f"{len(tokens)} tokens cannot be turned into text")
 
@@ -100,10 +101,10 @@ class Vocabulary:
     def _piece(self, token: int) -> bytes:
         capacity = 64
         for _ in range(2):
-            buffer = bytes(capacity)
+            buffer = ctypes.create_string_buffer(capacity)
             count = int(llama_cpp.llama_token_to_piece(self._pointer, token, buffer, capacity, 0, False))
             if count >= 0:
-                return buffer[:count]
+                return buffer.raw[:count]
             capacity = -count
         return b""
 

@@ -20,6 +20,7 @@ from ggufsteer.errors import FileFormatError, MisfitError, SteerError
 from ggufsteer.files.model_identity import ModelIdentity
 
 Direction = NDArray[np.float32]
+_SMALLEST_FACTOR = 1e-30
 PRODUCERS = ("ggufsteer", "repeng", "cvector-generator", "jukofyork", "unknown")
 
 
@@ -53,7 +54,7 @@ class Provenance:
     state_norms: Mapping[int, float] = field(default_factory=_no_layers)
     """Median length of the model's own states, a layer."""
     dose: float = 1.0
-    """How many natural sizes strength 1.0 stands for; already multiplied into the directions."""
+    """How many natural sizes strength 1.0 stands for, negative for the other side; already in the directions."""
     strength_recommended: float = 1.0
     strength_maximum: float | None = None
     """The largest strength that still stays fluent; None when it was not measured."""
@@ -79,7 +80,7 @@ class ControlVector:
 
     def __post_init__(self) -> None:
         """Copy, order and check the directions; raises `FileFormatError` when they cannot be used."""
-        checked = {layer: _checked(layer, self.directions[layer]) for layer in sorted(self.directions)}
+        checked = dict(_checked(layer, self.directions[layer]) for layer in sorted(self.directions))
         if not checked:
             raise FileFormatError("the vector has no layer", "extract at least one layer from 1 on")
         if len({direction.size for direction in checked.values()}) > 1:
@@ -98,11 +99,11 @@ class ControlVector:
         return next(iter(self.directions.values())).size
 
     def __add__(self, other: ControlVector) -> ControlVector:
-        """Add layer by layer; raises `MisfitError` when the two were made for models of different shape."""
+        """Add layer by layer; raises `MisfitError` for models of different shape, or different operations."""
         return self._joined(other, 1.0, "+")
 
     def __sub__(self, other: ControlVector) -> ControlVector:
-        """Subtract layer by layer; raises `MisfitError` when the two were made for models of different shape."""
+        """Subtract layer by layer; raises `MisfitError` where `+` does."""
         return self._joined(other, -1.0, "-")
 
     def __neg__(self) -> ControlVector:
@@ -110,12 +111,15 @@ class ControlVector:
         return self * -1.0
 
     def __mul__(self, factor: float) -> ControlVector:
-        """Scale all directions; raises `SteerError` when the factor or the result is not finite."""
+        """Scale all directions, and with them what strength 1.0 stands for.
+
+        Raises `SteerError` when the factor or the result is not finite.
+        """
         if not math.isfinite(factor):
             raise SteerError(f"a vector cannot be scaled by {factor}", "give a finite number")
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = {layer: direction * np.float32(factor) for layer, direction in self.directions.items()}
-        return dataclasses.replace(self, directions=scaled)
+        return dataclasses.replace(self, directions=scaled, provenance=_scaled(self.provenance, factor))
 
     __rmul__ = __mul__
 
@@ -125,7 +129,16 @@ class ControlVector:
         missing = [layer for layer in wanted if layer not in self.directions]
         if missing or not wanted:
             raise SteerError(f"the vector has no layer {missing or wanted}", f"it has {_listed(self.layers)}")
-        return dataclasses.replace(self, directions={layer: self.directions[layer] for layer in wanted})
+        kept = {layer: self.directions[layer] for layer in wanted}
+        # What was measured with all layers at work says nothing of a part of them.
+        provenance = dataclasses.replace(
+            self.provenance,
+            layers=tuple(wanted),
+            separation=_only(self.provenance.separation, wanted),
+            state_norms=_only(self.provenance.state_norms, wanted),
+            strength_maximum=None,
+        )
+        return dataclasses.replace(self, directions=kept, provenance=provenance)
 
     def as_rows(self, n_layer: int) -> NDArray[np.float32]:
         """The buffer that llama.cpp takes: float32 (n_layer - 1, n_embd), row k for layer k + 1, zeros where none.
@@ -145,8 +158,8 @@ class ControlVector:
     def check_fits(self, model: ModelIdentity, *, force: bool = False) -> list[str]:
         """Check that this vector may steer that model; returns warnings.
 
-        Raises `MisfitError` when the width differs, a layer lies past the model's end, the operation is not addition to
-        `l_out`, or the vector was made from another file of the same shape. `force` turns only the last one into a
+        Raises `MisfitError` when width or depth differ, a layer lies past the model's end, the operation is not addition
+        to `l_out`, or the vector was made from another file of the same shape. `force` turns only the last one into a
         warning: the others cannot work.
         """
         name = f"vector '{self.provenance.name}'" if self.provenance.name else "the vector"
@@ -160,6 +173,9 @@ class ControlVector:
                 f"{model.n_layer - 1}",
                 _USE_THE_MODEL,
             )
+        own = self.provenance.model
+        if own is not None and own.n_layer != model.n_layer:
+            raise MisfitError(f"{name} was made from {own.label}, but this is model {model.label}", _USE_THE_MODEL)
         if (self.provenance.operation, self.provenance.hook) != ("add", "l_out"):
             raise MisfitError(
                 f"{name} is meant for operation '{self.provenance.operation}' at '{self.provenance.hook}', "
@@ -167,7 +183,7 @@ class ControlVector:
                 "extract it again as an additive vector",
             )
         doubt = self._doubt(name, model)
-        if doubt and self.provenance.model is not None and self.provenance.model.content_hash and not force:
+        if doubt and own is not None and own.content_hash and not force:
             raise MisfitError(doubt, "use that model, or --force if you know that the two belong together")
         return [doubt] if doubt else []
 
@@ -192,13 +208,19 @@ class ControlVector:
             raise MisfitError(
                 f"vectors of {self.n_embd} and {other.n_embd} values cannot be combined", "use vectors of one model"
             )
+        first, second = self.provenance, other.provenance
+        if (first.operation, first.hook) != (second.operation, second.hook):
+            raise MisfitError(
+                f"a vector for operation '{first.operation}' at '{first.hook}' and one for '{second.operation}' at "
+                f"'{second.hook}' cannot be combined",
+                "use vectors that work in the same way",
+            )
         zero = np.zeros(self.n_embd, dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             directions = {
                 layer: self.directions.get(layer, zero) + np.float32(sign) * other.directions.get(layer, zero)
                 for layer in {*self.layers, *other.layers}
             }
-        first, second = self.provenance, other.provenance
         return ControlVector(
             directions,
             Provenance(
@@ -208,6 +230,8 @@ class ControlVector:
                 layers=tuple(sorted(directions)),
                 versions=first.versions,
                 producer=first.producer if first.producer == second.producer else "unknown",
+                operation=first.operation,
+                hook=first.hook,
             ),
             self.notes + tuple(note for note in other.notes if note not in self.notes),
         )
@@ -216,18 +240,40 @@ class ControlVector:
 _USE_THE_MODEL = "use the model that it was made for, or extract it again from this one"
 
 
-def _checked(layer: int, direction: Direction) -> Direction:
-    if isinstance(layer, bool) or not isinstance(layer, int) or layer < 1:
+def _checked(layer: int, direction: Direction) -> tuple[int, Direction]:
+    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or layer < 1:
         raise FileFormatError(
             f"layer {layer} cannot be steered: llama.cpp never adds there", "leave it out; layers start at 1"
         )
-    copy = np.array(direction, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused below
+        copy = np.array(direction, dtype=np.float32)
     if copy.ndim != 1 or copy.size == 0:
         raise FileFormatError(f"the direction of layer {layer} has shape {copy.shape}, not (n_embd,)", "flatten it")
     if not np.isfinite(copy).all():
         raise FileFormatError(f"the direction of layer {layer} holds NaN or infinite values", "make the vector again")
     copy.setflags(write=False)
-    return copy
+    return int(layer), copy
+
+
+def _scaled(provenance: Provenance, factor: float) -> Provenance:
+    """What is known of a vector times `factor`: the doses of before are reached at other strengths."""
+    if factor == 1.0:
+        return provenance
+    name, maximum = provenance.name or "vector", provenance.strength_maximum
+    # Nothing of a direction is left below that, and the strengths to undo it would be infinite.
+    size = abs(factor) if abs(factor) > _SMALLEST_FACTOR else 0.0
+    return dataclasses.replace(
+        provenance,
+        name=f"{factor:g} * ({name})" if " " in name else f"{factor:g} * {name}",
+        dose=provenance.dose * factor,
+        strength_recommended=provenance.strength_recommended / size if size else 1.0,
+        # How much of the other side stays fluent was not measured.
+        strength_maximum=maximum / size if maximum is not None and size and factor > 0 else None,
+    )
+
+
+def _only(values: Mapping[int, float], layers: Iterable[int]) -> Mapping[int, float]:
+    return MappingProxyType({layer: values[layer] for layer in layers if layer in values})
 
 
 def _common_model(first: ModelIdentity | None, second: ModelIdentity | None) -> ModelIdentity | None:

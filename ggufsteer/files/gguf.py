@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufsteer.errors import FileFormatError
-from ggufsteer.files.atomic import write_atomically
 from ggufsteer.files.inputs import open_bounded
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "TensorInfo",
     "payload_hash",
     "read_header",
-    "write_atomically",
 ]
 
 F32 = 0

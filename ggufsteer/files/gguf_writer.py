@@ -61,7 +61,8 @@ def _padded(size: int) -> int:
 
 
 def _string(text: str) -> bytes:
-    data = text.encode("utf-8")
+    # A file name that is not UTF-8 reaches us with lone surrogates, and GGUF's texts are UTF-8.
+    data = text.encode("utf-8", errors="replace")
     return struct.pack("<Q", len(data)) + data
 
 

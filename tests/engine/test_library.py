@@ -22,6 +22,18 @@ needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is
 both_readers = pytest.mark.parametrize("name", [pytest.param("native", marks=needs_library), "python"])
 
 
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [("linux", "libggufsteer.so"), ("darwin", "libggufsteer.dylib"), ("win32", "ggufsteer.dll")],
+)
+def test_the_library_is_looked_for_under_the_name_that_the_build_gives_it(
+    platform: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each platform has its own custom, and CMakeLists.txt follows it."""
+    monkeypatch.setattr(sys, "platform", platform)
+    assert library.library_path().name == name
+
+
 @needs_library
 def test_the_native_library_is_used_where_it_is() -> None:
     """Without being asked, the native reader is taken, and there is nothing to say about it."""

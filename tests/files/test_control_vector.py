@@ -1,6 +1,7 @@
 """The algebra of control vectors, and the check that one fits a model."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,26 @@ def test_scaling_is_the_multiplication_of_every_value(vector: ControlVector, fac
     assert np.array_equal((-vector).as_rows(8), -vector.as_rows(8))
 
 
+def test_scaling_changes_what_a_strength_stands_for() -> None:
+    """Twice the vector needs half the strength, and of the other side nobody knows how far it stays fluent."""
+    vector = ControlVector({1: np.ones(5)}, PROVENANCE)
+    doubled, turned = (vector * 2.0).provenance, (-vector).provenance
+    assert (doubled.dose, doubled.strength_recommended, doubled.strength_maximum) == (8.2, 0.5, 1.25)
+    assert (turned.dose, turned.strength_recommended, turned.strength_maximum) == (-4.1, 1.0, None)
+    assert [doubled.name, turned.name, (-(vector + vector)).provenance.name] == [
+        "2 * happy", "-1 * happy", "-1 * (happy + happy)",
+    ]  # fmt: skip
+    assert (vector * 1.0).provenance == PROVENANCE
+
+
+@given(vectors(), st.floats(-3e38, 3e38))
+def test_what_is_known_of_a_scaled_vector_stays_finite(vector: ControlVector, factor: float) -> None:
+    """Even a factor of almost nothing leaves numbers that can be written into a file."""
+    small = ControlVector({layer: row * np.float32(1e-7) for layer, row in vector.directions.items()}, PROVENANCE)
+    found = (small * factor).provenance
+    assert np.isfinite([found.dose, found.strength_recommended, found.strength_maximum or 0.0]).all()
+
+
 @given(vectors(), st.integers(8, 20))
 def test_rows_start_at_layer_one_and_are_zero_where_there_is_no_direction(vector: ControlVector, n_layer: int) -> None:
     """The buffer has n_layer - 1 rows of n_embd values; row k is layer k + 1."""
@@ -56,7 +77,9 @@ def test_limiting_keeps_the_chosen_layers_as_they_are(vector: ControlVector, dat
     """What is left is exactly the chosen layers."""
     chosen = data.draw(st.sets(st.sampled_from(vector.layers), min_size=1))
     limited = vector.limited_to(chosen)
-    assert limited.layers == tuple(sorted(chosen))
+    assert limited.layers == limited.provenance.layers == tuple(sorted(chosen))
+    assert set(limited.provenance.separation) == chosen & set(PROVENANCE.separation)
+    assert limited.provenance.strength_maximum is None
     assert all(np.array_equal(limited.directions[layer], vector.directions[layer]) for layer in chosen)
 
 
@@ -89,12 +112,19 @@ def test_a_strength_that_is_no_number_is_refused(factor: float) -> None:
         ({1: np.ones(3), 2: np.ones(4)}, "differ in length"),
         ({1: np.array([1.0, np.nan])}, "NaN"),
         ({1: np.array([1.0, np.inf])}, "NaN or infinite"),
+        ({1: np.array([1.0, 1e300])}, "NaN or infinite"),
     ],
 )
 def test_directions_that_cannot_steer_make_no_vector(directions: dict[int, np.ndarray], says: str) -> None:
     """A vector that exists is usable."""
     with pytest.raises(FileFormatError, match=says):
         ControlVector(directions)
+
+
+def test_layers_may_be_numbers_of_numpy() -> None:
+    """Layers that were computed are as good as layers that were typed."""
+    (layer,) = ControlVector({np.int64(3): np.ones(2)}).layers
+    assert (type(layer), layer) == (int, 3)
 
 
 def test_a_vector_does_not_change_when_its_source_does() -> None:
@@ -122,6 +152,14 @@ def test_a_sum_of_vectors_of_different_models_is_refused() -> None:
     assert total.provenance.model.content_hash == ""
 
 
+def test_vectors_that_work_differently_cannot_be_combined() -> None:
+    """A vector for projection does not become an additive one by adding it to another."""
+    projected = ControlVector({1: np.ones(5)}, dataclasses.replace(PROVENANCE, operation="project"))
+    with pytest.raises(MisfitError, match="'project' at 'l_out'"):
+        projected + ControlVector({1: np.ones(5)}, PROVENANCE)
+    assert (projected + projected).provenance.operation == "project"
+
+
 def test_a_vector_fits_the_model_that_it_was_made_from() -> None:
     """Same file: no error, no warning."""
     assert ControlVector({1: np.ones(5), 7: np.ones(5)}, PROVENANCE).check_fits(MODEL) == []
@@ -135,12 +173,13 @@ def test_a_vector_fits_the_model_that_it_was_made_from() -> None:
         (8, 5, {}, "steers layer 8, but the last layer .* is 7"),
         (1, 5, {"operation": "project"}, "operation 'project'"),
         (1, 5, {"hook": "attn_out"}, "at 'attn_out'"),
+        (1, 5, {"model": dataclasses.replace(MODEL, n_layer=9)}, "made from 'tiny' .llama, 9 layers"),
     ],
 )
 def test_a_vector_that_cannot_work_is_refused_whatever_is_forced(
-    layer: int, width: int, changes: dict[str, str], says: str, force: bool
+    layer: int, width: int, changes: dict[str, Any], says: str, force: bool
 ) -> None:
-    """Wrong width, layers past the end, another operation: exit code 4, with the mend."""
+    """Wrong width or depth, layers past the end, another operation: exit code 4, with the mend."""
     vector = ControlVector({layer: np.ones(width)}, dataclasses.replace(PROVENANCE, **changes))
     with pytest.raises(MisfitError, match=says) as caught:
         vector.check_fits(MODEL, force=force)

@@ -59,6 +59,12 @@ def test_any_provenance_survives_the_file(tmp_path_factory: pytest.TempPathFacto
     assert read_vector(path).provenance == provenance
 
 
+def test_a_name_that_is_no_unicode_does_not_stop_the_writing(tmp_path: Path) -> None:
+    """A file name in another encoding becomes the name of a foreign vector, half surrogates and all."""
+    write_vector(tmp_path / "v.gguf", ControlVector({1: np.ones(3)}, Provenance(name="caf\udce9")))
+    assert read_vector(tmp_path / "v.gguf").provenance.name == "caf?"
+
+
 def test_equal_vectors_give_equal_bytes(tmp_path: Path) -> None:
     """Nothing of the hour, the folder or the order of the directions gets into the file."""
     reordered = ControlVector(dict(reversed(SMALL.directions.items())), SMALL.provenance)
