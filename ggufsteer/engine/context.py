@@ -64,6 +64,7 @@ class Context:
         self._n_vocab = n_vocab
         self._steering_shape = steering_shape
         self._steering: Float32 | None = None
+        self._steering_is_certain = True
         backend.forget_complaints()
         self._pointer: Any = llama_cpp.llama_init_from_model(model, _parameters(shape, reader))
         if not self._pointer:
@@ -163,10 +164,10 @@ class Context:
         """
         if rows is not None and not rows.any():
             rows = None
-        if rows is None and self._steering is None:
+        if self._steering_is_certain and _equal(rows, self._steering):
             return
-        if rows is not None and self._steering is not None and np.array_equal(rows, self._steering):
-            return
+        # An interrupt between the call and the note of it must not make the next change look like none.
+        self._steering_is_certain = False
         if rows is None:
             llama_cpp.llama_set_adapter_cvec(self._live(), None, 0, 0, 0, 0)
         else:
@@ -174,6 +175,7 @@ class Context:
             self._send(rows)
         self._steering = rows
         self.clear()
+        self._steering_is_certain = True
 
     def _send(self, rows: Float32) -> None:
         if rows.shape != self._steering_shape or not np.isfinite(rows).all():
@@ -190,6 +192,12 @@ class Context:
         if not self._pointer:
             raise EngineError("the model was closed")
         return self._pointer
+
+
+def _equal(rows: Float32 | None, others: Float32 | None) -> bool:
+    if rows is None or others is None:
+        return rows is others
+    return np.array_equal(rows, others)
 
 
 class _BatchBuffers:

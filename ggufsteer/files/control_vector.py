@@ -158,7 +158,7 @@ class ControlVector:
     def check_fits(self, model: ModelIdentity, *, force: bool = False) -> list[str]:
         """Check that this vector may steer that model; returns warnings.
 
-        Raises `MisfitError` when width or depth differ, a layer lies past the model's end, the operation is not addition
+        Raises `MisfitError` when width or depth differ, a layer lies past the model's end, the operation is no addition
         to `l_out`, or the vector was made from another file of the same shape. `force` turns only the last one into a
         warning: the others cannot work.
         """

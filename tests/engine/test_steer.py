@@ -82,6 +82,26 @@ def test_steering_is_undone_after_an_error(tiny: Model) -> None:
     assert tiny.context.steering is None
 
 
+@pytest.mark.parametrize("when", ["_send", "clear"])
+def test_an_interrupt_while_the_steering_is_set_leaves_nothing(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Ctrl-C right after llama.cpp took the rows, before or after that was noted: they are taken away again."""
+    plain, context = states(tiny), tiny.context
+    done = getattr(context, when)
+
+    def interrupted(*arguments: object) -> None:
+        done(*arguments)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    tiny.proven_layers.add(1)
+    monkeypatch.setattr(context, when, interrupted)
+    with pytest.raises(KeyboardInterrupt), steered(tiny, [(random_vector([1, 2]), 1.0)]):
+        pytest.fail("the block must not run")
+    assert np.array_equal(states(tiny), plain)
+
+
 def test_strength_zero_and_opposite_vectors_change_nothing(tiny: Model) -> None:
     """v times 0, and v minus v, are the unsteered model bit for bit."""
     plain = states(tiny)
@@ -205,9 +225,12 @@ def test_a_model_that_ignores_vectors_is_found_out(tiny_paths: dict, monkeypatch
     with Model.open(tiny_paths["F32"], LoadOptions(n_ctx=256, n_threads=1)) as model:
         # What an architecture without build_cvec does: the buffer is taken, and nothing adds it.
         monkeypatch.setattr(type(model.context), "_send", lambda _self, _rows: None)
-        with pytest.raises(EngineError, match="ignores control vectors"), steered(model, [(random_vector([2]), 1.0)]):
-            pytest.fail("the block must not run")
-        assert model.context.steering is None
+        for size in (1.0, 1e-7, 1e-40):  # however little the vector adds
+            vector = random_vector([2], size=size)
+            with pytest.raises(EngineError, match="ignores control vectors"), steered(model, [(vector, 1.0)]):
+                pytest.fail("the block must not run")
+            assert model.context.steering is None
+            assert not model.proven_layers
 
 
 def test_the_probe_runs_once_a_layer(tiny_paths: dict) -> None:
