@@ -143,6 +143,15 @@ def can_offload() -> bool:
 
 
 @cache
+def physical_memory() -> int:
+    """Give the bytes of memory of this machine; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+@cache
 def physical_cores() -> int:
     """Count the physical cores that this process may use; at least 1.
 

@@ -4,6 +4,7 @@ The state at layer N is the output of block N, counted from 0 (llama.cpp's ``l_o
 any. Sequences share batches, each graph ends after the deepest wanted layer, and equal sequences are evaluated once.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufsteer.engine import backend
 from ggufsteer.engine.context import Context
 from ggufsteer.engine.library import ReaderName
 from ggufsteer.engine.model import Model
@@ -81,17 +83,22 @@ def capture(
     wanted = [_without_tail(sequence) for sequence in sequences]
     for number, sequence in enumerate(wanted):
         _check_sequence(model, sequence, number)
-    unique = list(dict.fromkeys(wanted))
+    n_rows = len(wanted) if pool else sum(len(sequence.rows) for sequence in wanted)
+    _check_memory((n_rows, len(layers), model.n_embd))
+    places: dict[TokenSequence, list[int]] = {}
+    for index, sequence in enumerate(wanted):
+        places.setdefault(sequence, []).append(index)
+    pooled = np.empty((len(wanted) if pool else 0, len(layers), model.n_embd), dtype=np.float32)
+    apart = [pooled] * (0 if pool else len(wanted))
     with _context(model, callback) as context:
-        work = _Work(model, context, unique, np.array(sorted(layers), dtype=np.int32), pool)
-        states = work.run(progress, len(sequences))
-    place = {sequence: index for index, sequence in enumerate(unique)}
-    if pool:
-        result = np.empty((len(wanted), len(layers), model.n_embd), dtype=np.float32)
-        for index, sequence in enumerate(wanted):
-            result[index] = states[place[sequence]][0, order]
-        return result
-    return [states[place[sequence]][:, order] for sequence in wanted]
+        work = _Work(model, context, list(places), np.array(sorted(layers), dtype=np.int32), pool)
+        for sequence, states in work.run(progress, len(sequences)):
+            for index in places[sequence]:
+                if pool:
+                    pooled[index] = states[0, order]
+                else:
+                    apart[index] = states[:, order]
+    return pooled if pool else apart
 
 
 def _checked_layers(layers: Sequence[int], n_layer: int) -> list[int]:
@@ -103,6 +110,16 @@ def _checked_layers(layers: Sequence[int], n_layer: int) -> list[int]:
             raise SteerError(f"layer {layer} is not in the model", f"its layers are 0 to {n_layer - 1}")
     ascending = sorted(layers)
     return [ascending.index(layer) for layer in layers]
+
+
+def _check_memory(shape: tuple[int, int, int]) -> None:
+    """Refuse states that could never be held, before the system has to stop the program for it."""
+    n_bytes, memory = 4 * math.prod(shape), backend.physical_memory()
+    if memory and n_bytes > memory:
+        raise SteerError(
+            f"{shape[0]} states of {shape[1]} layers take {n_bytes >> 30} GiB, and this machine has {memory >> 30}",
+            "read fewer layers or texts, or the mean over each text's tokens instead of every token",
+        )
 
 
 def _without_tail(sequence: TokenSequence) -> TokenSequence:
@@ -147,24 +164,22 @@ class _Work:
     layers: NDArray[np.int32]
     pool: bool
 
-    def run(self, progress: ProgressCallback | None, total: int) -> list[Float32]:
-        """Evaluate all sequences; returns (rows or 1, layers, embd) for each."""
+    def run(self, progress: ProgressCallback | None, total: int) -> Iterator[tuple[TokenSequence, Float32]]:
+        """Evaluate all sequences; yields each with its states, (rows or 1, layers, embd)."""
         lengths = [len(sequence.tokens) for sequence in self.sequences]
         rounds = pack(lengths, batch_tokens=self._batch_tokens(), max_sequences=self.context.n_seq_max)
-        states: list[Float32] = []
-        tokens_done = 0
+        sequences_done = tokens_done = 0
         for round_ in rounds:
             self.context.clear()
             target = self._target(round_)
             for batch in round_.batches:
                 self._decode(round_, batch, target)
                 tokens_done += sum(piece.stop - piece.start for piece in batch)
+                sequences_done += len(round_.sequences) if batch is round_.batches[-1] else 0
                 if progress is not None:
-                    done = len(states) + (len(round_.sequences) if batch is round_.batches[-1] else 0)
-                    share = total * done // max(1, len(self.sequences))
+                    share = total * sequences_done // len(self.sequences)
                     progress(Progress(share, total, tokens_done, sum(lengths)))
-            states += self._results(round_, target)
-        return states
+            yield from self._results(round_, target)
 
     @property
     def _needs_outputs(self) -> bool:
@@ -229,10 +244,11 @@ class _Work:
             next_slot += 1 if self.pool else len(self.sequences[sequence].rows)
         return slots
 
-    def _results(self, round_: Round, target: NDArray[np.float32] | NDArray[np.float64]) -> list[Float32]:
-        results: list[Float32] = []
-        for sequence, first in self._first_slots(round_).items():
-            n_rows = len(self.sequences[sequence].rows)
+    def _results(
+        self, round_: Round, target: NDArray[np.float32] | NDArray[np.float64]
+    ) -> Iterator[tuple[TokenSequence, Float32]]:
+        for number, first in self._first_slots(round_).items():
+            sequence = self.sequences[number]
+            n_rows = len(sequence.rows)
             states = target[first : first + 1] / n_rows if self.pool else target[first : first + n_rows]
-            results.append(states.astype(np.float32))
-        return results
+            yield sequence, states.astype(np.float32)

@@ -172,6 +172,7 @@ class Context:
             llama_cpp.llama_set_adapter_cvec(self._live(), None, 0, 0, 0, 0)
         else:
             rows = np.array(rows, dtype=np.float32, order="C")
+            rows.setflags(write=False)
             self._send(rows)
         self._steering = rows
         self.clear()

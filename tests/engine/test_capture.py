@@ -1,6 +1,7 @@
 """Reading hidden states: both implementations, all layers, all ways of batching."""
 
 import dataclasses
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -187,3 +188,28 @@ def test_impossible_rows_are_refused(tokens: tuple[int, ...], rows: tuple[int, .
     """Rows must be ascending positions among the tokens."""
     with pytest.raises(SteerError):
         TokenSequence(tokens, rows)
+
+
+def test_states_that_no_memory_can_hold_are_refused_at_once(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every token of very many texts is more than any machine has: said before the first decode, with a mend."""
+    monkeypatch.setattr("ggufsteer.engine.backend.physical_memory", lambda: 1 << 30)
+    sequences = [TokenSequence((1,) * 1000, tuple(range(1000)))] * 600
+    with pytest.raises(SteerError, match=r"600000 states of 2 layers take 1 GiB, and this machine has 1"):
+        capture(tiny, sequences, [1, 2], pool=False)
+    assert capture(tiny, sequences[:1], [1]).shape == (1, 1, 256)
+
+
+def test_pooling_holds_no_more_than_its_result(tiny: Model) -> None:
+    """Thousands of long texts cost the memory of one state each, not of one a token."""
+    sequences = [TokenSequence((*range(100), 100 + number), tuple(range(101))) for number in range(150)]
+    capture(tiny, sequences[:1], [1, 2])
+    tracemalloc.start()
+    try:
+        states = capture(tiny, sequences, [1, 2])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert states.nbytes == 150 * 2 * 256 * 4
+    bookkeeping = 4000 * len(sequences)  # Python's own lists of tokens and places
+    every_token = 101 * states.nbytes
+    assert peak < states.nbytes + bookkeeping < every_token / 10
