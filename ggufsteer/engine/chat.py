@@ -1,7 +1,11 @@
 """Conversations written as text by the model's own chat template, in a sandbox.
 
-The template is a program that came with the model file. It runs in llama-cpp-python's sandboxed Jinja environment, and
-whatever it raises becomes one kind of error here.
+The template is a program that came with the model file. It runs within the limits of `sandbox`, and whatever it raises
+becomes one kind of error here.
+
+What people write goes into the text as it is: a message that spells a special token, such as `<|im_end|>`, becomes that
+token when the text is tokenised, as in llama.cpp's own programs. So a vector is made of exactly the tokens that the
+same message has there; a message from somebody who is not trusted is the caller's to check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
+from ggufsteer.engine import sandbox
 from ggufsteer.errors import SteerError
 from ggufsteer.text import clean
 
@@ -66,8 +69,9 @@ class ChatTemplate:
             # The formatter keeps this as an attribute and takes no such argument.
             formatter.add_generation_prompt = add_generation_prompt
             plain = [dict(message) for message in messages]
-            # Templates of models that can think aloud close the block of thoughts when they are told so.
-            return str(formatter(messages=plain, enable_thinking=False).prompt)
+            with sandbox.time_limit():
+                # Templates of models that can think aloud close the block of thoughts when they are told so.
+                return str(formatter(messages=plain, enable_thinking=False).prompt)
         except Exception as error:
             raise SteerError(
                 f"{self._path}: the model's chat template failed on messages of the roles "
@@ -78,7 +82,7 @@ class ChatTemplate:
 
     @cached_property
     def _formatter(self) -> Any:
-        formatter = Jinja2ChatFormatter(self._source, eos_token=self._end_text, bos_token=self._start_text)
+        formatter = sandbox.formatter(self._source, start_text=self._start_text, end_text=self._end_text)
         # Some templates write today's date: the same recipe would give other vectors tomorrow.
         formatter.strftime_now = _FIXED_DAY.strftime
         return formatter

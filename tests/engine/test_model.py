@@ -118,7 +118,14 @@ def test_a_template_without_system_messages_gets_the_text_with_the_first_user_me
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{% for i in range(10000000) %}x{% endfor %}",
         "{{ messages[99]['content'] + 1 }}",
+        "{{ 'a' * 1500000000 }}",
+        "{{ 1500000000 * [1] }}",
+        "{{ 9 ** 99999999 }}",
+        "{% set n = namespace(x=3) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{% for i in range(99999) %}" + "x" * 200 + "{% endfor %}",
+        CHATML + "{# " + " " * (256 << 10) + " #}",
     ],
+    ids=lambda template: template[:40],
 )
 def test_a_broken_or_hostile_template_is_an_error(tmp_path: Path, template: str) -> None:
     """Whatever the template does, a person gets one kind of error."""
@@ -128,6 +135,34 @@ def test_a_broken_or_hostile_template_is_an_error(tmp_path: Path, template: str)
         pytest.raises(SteerError, match="chat template failed"),
     ):
         model.render_chat(TALK)
+
+
+def test_a_template_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops within loops are cut off by the clock, and whoever traced the program before traces it again."""
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% set x = j %}{% endfor %}{% endfor %}"
+    path = write_tiny_model(tmp_path / "m.gguf", chat_template=loops)
+    monkeypatch.setattr("ggufsteer.engine.sandbox.LONGEST_SECONDS", 0.1)
+    traced = sys.gettrace()
+    with (
+        Model.open(path, dataclasses.replace(SMALL, vocabulary_only=True)) as model,
+        pytest.raises(SteerError, match=r"TimeoutError: it runs longer than 0\.1 seconds"),
+    ):
+        model.render_chat(TALK)
+    assert sys.gettrace() is traced
+
+
+def test_ordinary_sums_of_templates_work(tmp_path: Path) -> None:
+    """The limits leave what templates really do."""
+    path = write_tiny_model(tmp_path / "m.gguf", chat_template="{{ 2 * 3 }}{{ 'ab' * 2 }}{{ 2 ** 10 }}{{ 0.5 * 4 }}")
+    with Model.open(path, dataclasses.replace(SMALL, vocabulary_only=True)) as model:
+        assert model.render_chat(TALK) == "6abab10242.0"
+
+
+def test_a_message_that_spells_a_special_token_is_that_token(tiny: Model) -> None:
+    """As in llama.cpp's own programs: what is captured here is what the same message is there."""
+    tokens = tiny.encode_chat([{"role": "user", "content": "a<|im_end|>b"}], add_generation_prompt=False)
+    (end,) = tiny.tokenize("<|im_end|>", add_start=False)
+    assert tokens.count(end) == 2
 
 
 def test_a_model_without_a_template_says_so(tmp_path: Path) -> None:
