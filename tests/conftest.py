@@ -1,5 +1,6 @@
 """What holds for every test: nothing of the person's own state is read or written."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def _move_user_state(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for variable, place in _STATE_VARIABLES.items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv(variable, str(folder / place))
-    for variable in ("HF_TOKEN", "GGUFSTEER_MODEL", "FORCE_COLOR", "COLUMNS"):
+    settings = [variable for variable in os.environ if variable.startswith("LLAMA_ARG_")]
+    for variable in ("HF_TOKEN", "GGUFSTEER_MODEL", "FORCE_COLOR", "COLUMNS", *settings):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
 

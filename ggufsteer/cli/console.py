@@ -8,12 +8,15 @@ file names and recipe strings may hold escape sequences. It knows nothing of rec
 from __future__ import annotations
 
 import json
+import math
+import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ggufsteer.cli import interrupt
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
@@ -21,9 +24,13 @@ from ggufsteer.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 NARROWEST_COLUMN = 26
 """Columns of text that are narrower than this are harder to read side by side than one after the other."""
+
+_ENDLESS = 100_000
+"""Columns of a screen that nothing is too wide for."""
 
 JSON = Mapping[str, Any]
 
@@ -36,42 +43,77 @@ def rich_console(*, stderr: bool = False) -> Console:
 
 
 def line(text: str = "") -> None:
-    """Write one line of the result to stdout; never wrapped, so that a pipe sees what was meant."""
+    """Write one line of the result to stdout; never wrapped, so that a command in it can be copied."""
     sys.stdout.write(clean(text) + "\n")
 
 
+def prose(text: str, *, indent: str = "") -> None:
+    """Write words for people to stdout; on a terminal they are wrapped between words."""
+    sys.stdout.write(_wrapped(clean(text), sys.stdout, indent) + "\n")
+
+
 def note(text: str) -> None:
-    """Write one line of side information to stderr."""
-    sys.stderr.write(clean(text) + "\n")
+    """Write side information to stderr."""
+    sys.stderr.write(_wrapped(clean(text), sys.stderr) + "\n")
 
 
 def warn(text: str) -> None:
     """Write a warning to stderr."""
-    rich_console(stderr=True).print(f"warning: {clean(text)}", style="yellow", soft_wrap=True)
+    _say(f"warning: {text}", "yellow")
 
 
 def error(message: str, hint: str = "") -> None:
     """Write `error: …` and, where there is one, `hint: …` to stderr."""
-    console = rich_console(stderr=True)
-    console.print(f"error: {clean(message)}", style="bold red", soft_wrap=True)
+    _say(f"error: {message}", "bold red")
     if hint:
-        console.print(f"hint: {clean(hint)}", soft_wrap=True)
+        _say(f"hint: {hint}", "")
+
+
+def _say(text: str, style: str) -> None:
+    rich_console(stderr=True).print(_wrapped(clean(text), sys.stderr), style=style, soft_wrap=True)
+
+
+def _wrapped(text: str, stream: TextIO, indent: str = "") -> str:
+    """Break lines between words where the stream is a terminal; a path or a name is never broken."""
+    width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    if width <= 2 * len(indent):
+        return textwrap.indent(text, indent)
+    lines: list[str] = []
+    for whole in text.split("\n"):
+        wrapped = textwrap.wrap(
+            whole,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            replace_whitespace=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += wrapped or [""]
+    return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, which gets an s unless there is one.
+
+    >>> counted(1, "pair"), counted(1200, "pair")
+    ('1 pair', '1,200 pairs')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def document(content: JSON) -> None:
     """Write `content` to stdout as the one JSON document of a `--json` run.
 
     Everything outside ASCII is escaped, so no control or bidi character of a model's answer reaches a terminal raw.
-    NaN has no JSON spelling and becomes null.
+    NaN and infinity have no JSON spelling and become null.
     """
     sys.stdout.write(json.dumps(_without_nan(content), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
-        return value
     if isinstance(value, float):
-        return None
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): _without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -82,39 +124,56 @@ def _without_nan(value: Any) -> Any:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: Sequence[int] = (0,)
 ) -> None:
-    """Print a table to stdout; the columns numbered in `left` are left-aligned, the others are numbers."""
+    """Print a table to stdout; the columns numbered in `left` are left-aligned, the others are numbers.
+
+    Off a terminal every row is one line, however long, so that it can be searched and cut.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(
-        box=box.SIMPLE_HEAD, title=Text(clean(title)) if title else None, title_justify="left", pad_edge=False
-    )
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         drawn.add_column(Text(clean(name)), justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(clean(cell)) for cell in row))
-    rich_console().print(drawn)
+    if title:
+        prose(title)
+    _draw(drawn)
+
+
+def _draw(drawn: Table) -> None:
+    """Write a table without Rich's empty first and last line and without spaces at the ends of lines."""
+    console = rich_console()
+    if not sys.stdout.isatty():
+        console.width = _ENDLESS
+    with console.capture() as capture:
+        console.print(drawn)
+    sys.stdout.write("\n".join(shown.rstrip() for shown in capture.get().strip("\n").split("\n")).strip("\n") + "\n")
 
 
 def side_by_side(headings: Sequence[str], texts: Sequence[str]) -> None:
-    """Print texts in columns under their headings, or below each other when the screen is too narrow for that."""
+    """Print texts in columns under their headings.
+
+    They stand below each other when the screen is too narrow for that, and off a terminal, where each keeps its lines.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = rich_console()
-    if console.width // max(len(texts), 1) < NARROWEST_COLUMN:
-        for heading, text in zip(headings, texts, strict=True):
-            console.print(Text(clean(heading), style="bold"))
-            console.print(Text(clean(text)))
-            console.print()
+    if not sys.stdout.isatty() or console.width // max(len(texts), 1) < NARROWEST_COLUMN:
+        for number, (heading, text) in enumerate(zip(headings, texts, strict=True)):
+            if number:
+                line()
+            console.print(Text(clean(heading), style="bold"), soft_wrap=True)
+            prose(text)
         return
     drawn = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
     for heading in headings:
         drawn.add_column(Text(clean(heading)), ratio=1, overflow="fold")
     drawn.add_row(*(Text(clean(text)) for text in texts))
-    console.print(drawn)
+    _draw(drawn)
 
 
 def shell(arguments: Sequence[str]) -> str:
@@ -155,7 +214,7 @@ class _StageLines:
     def __call__(self, event: Progress, /) -> None:
         if event.stage != self._stage:
             self._stage = event.stage
-            note(f"{event.stage} ({event.total} {event.unit}) …")
+            note(event.stage + (f" ({event.total} {event.unit}) …" if event.total > 1 else " …"))
             sys.stderr.flush()
 
 

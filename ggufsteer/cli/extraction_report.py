@@ -55,8 +55,11 @@ def show_extraction(
         ],
         title=f"{provenance.name}: what strength 1.0 adds",
     )
-    console.line(_summary(extraction))
-    console.line(f"saved: {output}" + (f" (recipe: {recipe})" if recipe else ""))
+    console.line()
+    console.prose(_summary(extraction))
+    console.line(f"saved: {output}")
+    if recipe:
+        console.line(f"its recipe: {recipe}")
     console.line()
     console.line("try it:")
     console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model))}")
@@ -65,27 +68,40 @@ def show_extraction(
         console.line(f"  {console.shell(command)}")
 
 
-def llama_commands(vector: Path, model: Path, strength: float = 1.0) -> list[list[str]]:
-    """Return the commands with which stock llama.cpp uses a vector, word by word.
-
-    The scaled form takes FILE:STRENGTH and splits at the colon; forks that are older want two words instead.
-    """
-    scaled = f"{vector}:{strength}"
+def llama_commands(vector: Path, model: Path) -> list[list[str]]:
+    """Return the commands with which stock llama.cpp uses a vector at strength 1, word by word."""
+    steering = ["-m", _as_argument(model), *_control_vector(vector)]
     return [
-        ["llama-completion", "-m", str(model), "--control-vector-scaled", scaled, "-p", QUESTION, "-n", "128", "-st"],
-        ["llama-server", "-m", str(model), "--control-vector-scaled", scaled],
+        ["llama-completion", *steering, "-p", QUESTION, "-n", "128", "-st"],
+        ["llama-server", *steering],
     ]
+
+
+def _control_vector(vector: Path) -> list[str]:
+    """Return the option that loads a vector at strength 1: FILE:1.0, where the strength can then be changed.
+
+    llama.cpp reads the value as a row of CSV and then splits it at each colon, for which it knows no quotes.
+    """
+    name = _as_argument(vector)
+    field = '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
+    return ["--control-vector", field] if ":" in name else ["--control-vector-scaled", f"{field}:1.0"]
 
 
 def try_command(vector: Path, model: Path | None) -> list[str]:
     """Return the command that shows a vector at work; None stands for the model that ships, which needs no name."""
-    return ["ggufsteer", "try", str(vector), QUESTION, *(["-m", str(model)] if model else [])]
+    named = ["-m", _as_argument(model)] if model else []
+    return ["ggufsteer", "try", _as_argument(vector), QUESTION, *named]
+
+
+def _as_argument(path: Path) -> str:
+    """Spell a path so that no program takes it for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _summary(extraction: Extraction) -> str:
-    training = extraction.n_pairs - extraction.n_held_out
-    judged = f", judged on {extraction.n_held_out} others" if extraction.n_held_out else ""
-    return f"made from {training} pairs{judged}; {extraction.n_tokens:,} tokens read"
+    training = console.counted(extraction.n_pairs - extraction.n_held_out, "pair")
+    judged = f", judged on {console.counted(extraction.n_held_out, 'other')}" if extraction.n_held_out else ""
+    return f"made from {training}{judged}; {console.counted(extraction.n_tokens, 'token')} read"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -6,6 +6,7 @@ A command's module is imported when that command is called, so that `ggufsteer -
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,7 @@ class Application(click.Group):
         """Run one command and leave the process with its exit code."""
         settings = Settings()
         extra.pop("standalone_mode", None)
+        _prepare_streams()
         try:
             with interrupt.remembered():
                 super().main(args, prog_name or "ggufsteer", standalone_mode=False, obj=settings, **extra)
@@ -78,6 +80,16 @@ class Application(click.Group):
         except BaseException as problem:  # noqa: BLE001  # the top edge: whatever happens becomes a message and a code
             sys.exit(_report(problem, settings))
         sys.exit(ExitCode.OK)
+
+
+def _prepare_streams() -> None:
+    """Make sure that printing cannot fail for a closed stream or an encoding that lacks a letter."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller (`>&-`), or a program without a console
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _hint_for_command(name: str) -> str:
@@ -102,13 +114,16 @@ def _report(problem: BaseException, settings: Settings) -> int:
 
         console.note("".join(traceback.format_exception(problem)).rstrip())
     if isinstance(problem, (KeyboardInterrupt, click.Abort)):
-        console.error("interrupted; nothing was written")
+        console.error("interrupted; no file is left half written")
         return int(ExitCode.INTERRUPTED)
     if isinstance(problem, SteerError):
         console.error(problem.message, problem.hint)
         return int(problem.exit_code)
     if isinstance(problem, click.ClickException):
         return _report_usage(problem)
+    if isinstance(problem, OSError) and problem.strerror:
+        console.error(f"{problem.filename or 'writing the output'}: {problem.strerror}")
+        return int(ExitCode.FAILED)
     console.error(f"{type(problem).__name__}: {problem}", "this is a fault of ggufsteer; `--debug` shows where")
     return int(ExitCode.FAILED)
 
@@ -117,6 +132,9 @@ def _report_usage(problem: click.ClickException) -> int:
     from ggufsteer.cli import console
 
     context = problem.ctx if isinstance(problem, click.UsageError) else None
+    if context is not None and type(problem).__name__ == "NoArgsIsHelpError":  # click 8.2 and later have it
+        console.note(problem.format_message())
+        return problem.exit_code
     hint = f"see `{context.command_path} --help`" if context is not None else ""
     if isinstance(problem, click.BadParameter) and context is not None and problem.param is not None:
         source = context.get_parameter_source(problem.param.name or "")

@@ -9,15 +9,24 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.extraction_report import show_extraction
-from ggufsteer.cli.options import common_options, load_options, model_options, output_option, seed_option
+from ggufsteer.cli.options import (
+    BUILTIN,
+    common_options,
+    dose_option,
+    load_options,
+    model_options,
+    output_option,
+    say_which_model,
+    seed_option,
+)
 
 
 @click.command("make")
 @click.argument("phrase")
-@click.option("--against", default="", help="The opposite.  [default: the model's plain self]")
-@click.option("--dose", type=float, help="How many natural sizes strength 1.0 stands for.")
-@output_option("The vector's file; the recipe goes beside it as .toml.  [default: named after the phrase]")
-@click.option("--force", is_flag=True, help="Overwrite a recipe that is already there.")
+@click.option("--against", metavar="PHRASE", default="", show_default="the model's plain self", help="The opposite.")
+@dose_option
+@output_option("The vector's file; the recipe goes beside it, with the ending .toml.", "named after the phrase")
+@click.option("--force", is_flag=True, help="Overwrite a recipe, or another file, that is already there.")
 @seed_option
 @model_options
 @common_options
@@ -27,11 +36,11 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
     The model answers a hundred everyday prompts as PHRASE and as its opposite; the difference of its states over the
     two answers is the vector. The recipe is an ordinary one: look at it, edit it, extract again.
     """
-    from ggufsteer.cli.saving import check_new, check_output, default_output
+    from ggufsteer.cli.saving import RECIPE_SUFFIX, check_new, check_output, default_output
     from ggufsteer.tasks.recipes import usable_name
 
     target = output or default_output(usable_name(phrase))
-    recipe_path = target.with_suffix(".toml")
+    recipe_path = target.with_suffix(RECIPE_SUFFIX)
     check_output(target, force=force, protected=[flags["model"]])
     check_new(recipe_path, force=force)
     options = load_options(flags)
@@ -43,6 +52,7 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
     from ggufsteer.tasks.extract import extract
     from ggufsteer.tasks.make import recipe_for_phrase
 
+    say_which_model(flags["model"])
     with Model.open(resolve_model(flags["model"]), options) as model:
         recipe = recipe_for_phrase(
             phrase,
@@ -61,6 +71,6 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
             target,
             model.path,
             as_json=as_json,
-            model_is_builtin=flags["model"] in (None, "builtin"),
+            model_is_builtin=flags["model"] in (None, BUILTIN),
             recipe=recipe_path,
         )

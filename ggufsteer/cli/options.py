@@ -5,44 +5,65 @@ One decorator a group: an option means the same wherever it appears. This module
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ggufsteer.cli import console
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
     from ggufsteer.cli.main import Settings
     from ggufsteer.engine.model import LoadOptions
 
+BUILTIN = "builtin"
+"""What `-m` takes for the demo model."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # older clicks have no type argument
-    """A whole number that is at least `least`, or one of a few words."""
+class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # older clicks have no type argument
+    """A whole number between bounds, or one of a few words."""
 
-    def __init__(self, words: tuple[str, ...], least: int = 0) -> None:
-        self.words = words
+    name = "number"
+
+    def __init__(self, least: int, most: int = 2**31 - 1, *, words: tuple[str, ...] = ()) -> None:
         self.least = least
-        self.name = "|".join(("n", *words))
+        self.most = most
+        self.words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number or the word."""
-        if value in self.words or isinstance(value, int):
-            return str(value) if isinstance(value, str) else int(value)
+        if value in self.words:
+            return str(value)
         try:
             number = int(value)
         except ValueError:
             number = self.least - 1
-        if number < self.least:
-            self.fail(
-                f"{value!r} is neither a whole number from {self.least} on nor one of {', '.join(self.words)}",
-                param,
-                ctx,
-            )
+        if not self.least <= number <= self.most:
+            words = f", nor one of {', '.join(self.words)}" if self.words else ""
+            self.fail(f"{value!r} is not a whole number from {self.least} to {self.most}{words}", param, ctx)
         return number
+
+
+class OnOffAuto(click.ParamType):  # type: ignore[type-arg]
+    """`on`, `off` or `auto`, in every spelling that llama.cpp's programs take."""
+
+    name = "on|off|auto"
+    spellings: Mapping[str, tuple[str, ...]] = {
+        "on": ("on", "enabled", "true", "1"),
+        "off": ("off", "disabled", "false", "0"),
+        "auto": ("auto", "-1"),
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the first spelling of the word."""
+        word = next((word for word, spellings in self.spellings.items() if value in spellings), None)
+        if word is None:
+            self.fail(f"{value!r} is not one of {', '.join(self.spellings)}", param, ctx)
+        return word
 
 
 class NumberList(click.ParamType):  # type: ignore[type-arg]
@@ -81,73 +102,39 @@ def common_options(command: Function) -> Function:
     return command
 
 
+def _llama_option(*flags: str, variable: str, **settings: Any) -> Callable[[Function], Function]:
+    """Return an option that can also be set by the environment variable that llama.cpp's programs read."""
+    return click.option(*flags, envvar=f"LLAMA_ARG_{variable}", show_envvar=True, **settings)
+
+
 _MODEL_OPTIONS = (
-    click.option(
-        "-m", "--model", envvar="LLAMA_ARG_MODEL", show_envvar=True, metavar="FILE|builtin", help="The GGUF model."
-    ),
-    click.option(
-        "-ngl",
-        "--gpu-layers",
-        "--n-gpu-layers",
-        envvar="LLAMA_ARG_N_GPU_LAYERS",
-        show_envvar=True,
-        default="auto",
-        show_default=True,
-        type=NumberOrWord(("auto", "all")),
+    _llama_option("-m", "--model", variable="MODEL", metavar=f"FILE|{BUILTIN}", help="The GGUF model."),
+    _llama_option(
+        "-ngl", "--gpu-layers", "--n-gpu-layers", variable="N_GPU_LAYERS", metavar="N|auto|all",
+        default="auto", show_default=True, type=WholeNumber(-1, words=("auto", "all")),
         help="Layers to keep on the GPU.",
     ),
-    click.option(
-        "-c",
-        "--ctx-size",
-        metavar="N",
-        envvar="LLAMA_ARG_CTX_SIZE",
-        show_envvar=True,
-        default=0,
-        type=click.IntRange(min=0),
-        help="Size of the context in tokens.  [default: the model's own, at most 8192]",
+    _llama_option(
+        "-c", "--ctx-size", variable="CTX_SIZE", metavar="N", default=0, type=WholeNumber(0),
+        show_default="the model's own, at most 8192", help="Size of the context in tokens.",
     ),
-    click.option(
-        "-t",
-        "--threads",
-        metavar="N",
-        envvar="LLAMA_ARG_THREADS",
-        show_envvar=True,
-        type=click.IntRange(min=1),
-        help="CPU threads.  [default: the physical cores]",
+    _llama_option(
+        "-t", "--threads", variable="THREADS", metavar="N", default=-1, type=WholeNumber(-1),
+        show_default="the physical cores", help="CPU threads.",
     ),
-    click.option(
-        "-b",
-        "--batch-size",
-        metavar="N",
-        envvar="LLAMA_ARG_BATCH",
-        show_envvar=True,
-        default=2048,
-        show_default=True,
-        type=click.IntRange(min=1),
+    _llama_option(
+        "-b", "--batch-size", variable="BATCH", metavar="N", default=2048, show_default=True, type=WholeNumber(1),
         help="Most tokens a batch.",
     ),
-    click.option(
-        "-ub",
-        "--ubatch-size",
-        metavar="N",
-        envvar="LLAMA_ARG_UBATCH",
-        show_envvar=True,
-        default=512,
-        show_default=True,
-        type=click.IntRange(min=1),
+    _llama_option(
+        "-ub", "--ubatch-size", variable="UBATCH", metavar="N", default=512, show_default=True, type=WholeNumber(1),
         help="Most tokens computed at once.",
     ),
-    click.option(
-        "-fa",
-        "--flash-attn",
-        envvar="LLAMA_ARG_FLASH_ATTN",
-        show_envvar=True,
-        default="auto",
-        show_default=True,
-        type=click.Choice(["on", "off", "auto"]),
-        help="Flash attention.",
+    _llama_option(
+        "-fa", "--flash-attn", variable="FLASH_ATTN", metavar="on|off|auto", default="auto", show_default=True,
+        type=OnOffAuto(), help="Flash attention.",
     ),
-)
+)  # fmt: skip
 
 
 def model_options(command: Function) -> Function:
@@ -157,16 +144,30 @@ def model_options(command: Function) -> Function:
     return command
 
 
-def output_option(help_text: str) -> Callable[[Function], Function]:
-    """Return a decorator that adds `-o/--output` (parameter `output`, a path or None)."""
-    return click.option("-o", "--output", type=click.Path(path_type=Path), help=help_text)
+def output_option(help_text: str, default: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds `-o/--output` (parameter `output`, a path or None); `default` says what None is."""
+    return click.option(
+        "-o", "--output", "--output-file", "output", metavar="FILE", type=click.Path(path_type=Path),
+        show_default=default, help=help_text,
+    )  # fmt: skip
 
 
 def seed_option(command: Function) -> Function:
     """Add `-s/--seed` (parameter `seed`, None where it was not given)."""
+    return click.option("-s", "--seed", metavar="N", type=WholeNumber(0), help="Seed of every random choice.")(command)
+
+
+def dose_option(command: Function) -> Function:
+    """Add `--dose` (parameter `dose`, None where it was not given)."""
     return click.option(
-        "-s", "--seed", metavar="N", type=click.IntRange(min=0, max=2**31 - 1), help="Seed of every random choice."
+        "--dose", metavar="N", type=float, help="How many distances between the two sides strength 1.0 stands for."
     )(command)
+
+
+def say_which_model(name: str | None) -> None:
+    """Say that the demo model is taken where nobody has named one."""
+    if name is None:
+        console.note("no model was given: using the small demo model that comes with ggufsteer (-m takes another)")
 
 
 def load_options(loading: dict[str, Any]) -> LoadOptions:
@@ -181,7 +182,7 @@ def load_options(loading: dict[str, Any]) -> LoadOptions:
     return LoadOptions(
         n_gpu_layers=loading["gpu_layers"],
         n_ctx=loading["ctx_size"],
-        n_threads=loading["threads"],
+        n_threads=loading["threads"] if loading["threads"] > 0 else None,
         n_batch=loading["batch_size"],
         n_ubatch=loading["ubatch_size"],
         flash_attention=loading["flash_attn"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggufsteer.cli import console
+from ggufsteer.cli.console import counted
 from ggufsteer.cli.options import common_options, load_options, model_options, output_option
 
 if TYPE_CHECKING:
@@ -19,21 +20,19 @@ def recipe_group() -> None:
     """Write, check and look at recipes."""
 
 
-@recipe_group.command("new")
+@recipe_group.command("new", short_help="Write a commented recipe to fill in.")
 @click.argument("name")
-@output_option("The file to write.  [default: NAME.toml]")
+@output_option("The file to write.", "NAME.toml")
 @click.option("--force", is_flag=True, help="Overwrite a file that is already there.")
 @common_options
 def new_command(name: str, output: Path | None, force: bool, as_json: bool) -> None:
     """Write a commented recipe called NAME, to be filled in."""
     from ggufsteer.cli.saving import check_new
     from ggufsteer.files.atomic import write_text_atomically
-    from ggufsteer.files.recipe import parse_recipe
     from ggufsteer.tasks.recipes import template
 
-    path = output or Path(f"{name}.toml")
     text = template(name)
-    parse_recipe(text, path)
+    path = output or Path(f"{name}.toml")
     check_new(path, force=force)
     write_text_atomically(path, text)
     if as_json:
@@ -43,7 +42,7 @@ def new_command(name: str, output: Path | None, force: bool, as_json: bool) -> N
     console.line("fill it in, then: " + console.shell(["ggufsteer", "recipe", "check", str(path)]))
 
 
-@recipe_group.command("check")
+@recipe_group.command("check", short_help="Check recipes; nothing is loaded or computed.")
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
 @common_options
 def check_command(recipes: tuple[str, ...], as_json: bool) -> None:
@@ -59,7 +58,7 @@ def check_command(recipes: tuple[str, ...], as_json: bool) -> None:
         console.document({"recipes": checked})
         return
     for entry in checked:
-        console.line(f"{entry['recipe']}: ok ({entry['kind']}, {_counted(int(str(entry['pairs'])), 'pair')})")
+        console.line(f"{entry['recipe']}: ok ({entry['kind']}, {counted(int(str(entry['pairs'])), 'pair')})")
 
 
 @recipe_group.command("list")
@@ -80,7 +79,7 @@ def list_command(as_json: bool) -> None:
     console.table(("recipe", "demo model", "what + stands for"), rows, left=(0, 1, 2))
 
 
-@recipe_group.command("show")
+@recipe_group.command("show", short_help="Show the pairs as the model gets them, with token counts.")
 @click.argument("recipe")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=3, show_default=True, help="How many pairs to show; 0 shows all."
@@ -88,9 +87,10 @@ def list_command(as_json: bool) -> None:
 @model_options
 @common_options
 def show_command(recipe: str, limit: int, as_json: bool, **flags: Any) -> None:
-    """Show the final pairs of RECIPE as the model gets them, with token counts.
+    """Show the final pairs of RECIPE, a file or the name of a shipped one, with token counts.
 
-    Where the model makes the answers itself, it makes those of the pairs that are shown.
+    The pairs are shown as the model gets them. Where the model makes the answers itself, it makes those of the pairs
+    that are shown.
     """
     from ggufsteer.files.recipe import load_recipe
 
@@ -110,33 +110,26 @@ def show_command(recipe: str, limit: int, as_json: bool, **flags: Any) -> None:
         return
     for number, pair in enumerate(shown.pairs, start=1):
         _print_pair(number, pair)
-    console.line(_totals(shown))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    console.prose(_totals(shown))
 
 
 def _print_pair(number: int, pair: ShownPair) -> None:
     console.line(f"pair {number}" + (" (held out)" if pair.held_out else ""))
     for sign, side in (("+", pair.positive), ("-", pair.negative)):
         if side.asked_under is not None:
-            console.line(f"  {sign} answered under: {side.asked_under or '(no system prompt)'}")
-        console.line(
-            f"  {sign} {_counted(side.n_tokens, 'token')}, {side.n_rows} of them read, the last is {side.last_read!r}"
-        )
-        for text_line in side.text.splitlines():
-            console.line(f"    {text_line}")
+            console.prose(f"{sign} answered under: {side.asked_under or '(no system prompt)'}", indent="  ")
+        read = f"{side.n_rows} of them read, the last is {side.last_read!r}"
+        console.line(f"  {sign} {counted(side.n_tokens, 'token')}, {read}")
+        console.prose(side.text.rstrip("\n"), indent="    ")
     console.line()
 
 
 def _totals(shown: ShownRecipe) -> str:
-    tokens = f"{_counted(shown.n_tokens, 'token')} in different texts"
+    pairs, tokens = counted(shown.n_pairs, "pair"), f"{counted(shown.n_tokens, 'token')} in different texts"
     if len(shown.pairs) == shown.n_pairs:
-        return f"{_counted(shown.n_pairs, 'pair')}, {tokens}"
-    if shown.counted_all:
-        return f"{len(shown.pairs)} of {_counted(shown.n_pairs, 'pair')} shown; {tokens} (--limit 0 shows all)"
-    return f"{len(shown.pairs)} of {_counted(shown.n_pairs, 'pair')} shown; {tokens} of these (--limit 0 shows all)"
+        return f"{pairs}, {tokens}"
+    which = "" if shown.counted_all else " of these"
+    return f"{len(shown.pairs)} of {pairs} shown; {tokens}{which} (--limit 0 shows all)"
 
 
 def _document(shown: ShownRecipe) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ggufsteer.errors import SteerError
 
 VECTOR_SUFFIX = ".gguf"
+RECIPE_SUFFIX = ".toml"
 
 
 def default_output(name: str) -> Path:
@@ -24,20 +25,23 @@ def check_output(path: Path, *, force: bool, protected: Sequence[str | None]) ->
         protected: Files that are read and must not be overwritten in any case.
 
     Raises:
-        SteerError: The name cannot be given to llama.cpp, the folder is missing, the file is one of the inputs, or it
-            is no control vector and `force` was not given.
+        SteerError: The name cannot be given to llama.cpp or is a recipe's, there can be no file there, the file is one
+            of the inputs, or it is no control vector and `force` was not given.
     """
+    from ggufsteer.files.atomic import check_target
     from ggufsteer.files.vector import check_vector_name
 
     check_vector_name(path)
-    if not path.parent.is_dir():
-        raise SteerError(f"{path}: the folder {path.parent} does not exist", f"make it first: mkdir -p '{path.parent}'")
-    if not path.exists():
-        return
+    check_target(path)
     for name in protected:
-        if name is not None and Path(name).exists() and path.samefile(name):
+        if name is not None and _is_same_file(path, name):
             raise SteerError(f"{path}: this is also an input; it would be overwritten", "give another name with -o")
-    if not force and not _is_vector(path):
+    if path.suffix == RECIPE_SUFFIX:
+        raise SteerError(
+            f"{path}: a vector with the ending of a recipe would be taken for one",
+            f"name it '{path.with_suffix(VECTOR_SUFFIX)}'",
+        )
+    if path.exists() and not force and not _is_vector(path):
         raise SteerError(
             f"{path}: exists and is no control vector; it would be overwritten", "give another name with -o, or --force"
         )
@@ -47,10 +51,20 @@ def check_new(path: Path, *, force: bool) -> None:
     """Refuse to overwrite a file that a person may have edited.
 
     Raises:
-        SteerError: The file is there and `force` was not given.
+        SteerError: The file is there and `force` was not given, or there can be none of that name.
     """
+    from ggufsteer.files.atomic import check_target
+
+    check_target(path)
     if path.exists() and not force:
         raise SteerError(f"{path}: already exists", "give another name with -o, or overwrite it with --force")
+
+
+def _is_same_file(path: Path, name: str) -> bool:
+    try:
+        return path.samefile(name)
+    except (OSError, ValueError):  # one of them is not there, or can be no file
+        return False
 
 
 def _is_vector(path: Path) -> bool:

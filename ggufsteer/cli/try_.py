@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggufsteer.cli import console
-from ggufsteer.cli.options import NumberList, common_options, load_options, model_options, seed_option
+from ggufsteer.cli.options import NumberList, WholeNumber, common_options, load_options, model_options, seed_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -20,21 +20,27 @@ if TYPE_CHECKING:
 @click.argument("question")
 @click.option(
     "--strengths",
+    metavar="LIST",
     type=NumberList(),
     default="0,0.5,1",
     show_default=True,
     help="Strengths to compare: 0 is the model as it is, 1 the recommended dose, negative ones go the other way.",
 )
-@click.option("-sys", "--system-prompt", "system", default="", help="A system prompt.  [default: none]")
 @click.option(
-    "-n", "--predict", "--n-predict", "max_tokens", envvar="LLAMA_ARG_N_PREDICT", default=128, show_default=True,
-    type=click.IntRange(min=1), help="Most tokens an answer.",
-)  # fmt: skip
-@click.option(
-    "--temp", "temperature", type=click.FloatRange(min=0.0), default=0.0, show_default=True, help="Temperature."
+    "-sys", "--system-prompt", "system", metavar="TEXT", default="", show_default="none", help="A system prompt."
 )
 @click.option(
-    "--producer", help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork."
+    "-n", "--predict", "--n-predict", "max_tokens", metavar="N", envvar="LLAMA_ARG_N_PREDICT", show_envvar=True,
+    default=128, show_default=True, type=WholeNumber(1), help="Most tokens an answer.",
+)  # fmt: skip
+@click.option(
+    "--temp", "--temperature", "temperature", metavar="N", type=float, default=0.0, show_default=True,
+    help="0 takes the likeliest token each time, 1 draws as the model would.",
+)  # fmt: skip
+@click.option(
+    "--producer",
+    metavar="WHO",
+    help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork.",
 )
 @click.option("--force", is_flag=True, help="Use the vector although it was made from another model file.")
 @seed_option
@@ -47,6 +53,8 @@ def try_command(vector: Path, question: str, strengths: tuple[float, ...], as_js
     """
     from ggufsteer.files.vector import read_vector
 
+    if not question.strip():
+        raise SteerError("the question is empty", 'ask something, such as "What do you think of tea?"')
     read = read_vector(vector, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")

@@ -14,11 +14,13 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from ggufsteer.errors import ExitCode, SteerError
 
 _NAME_LIMIT_BYTES = 255
+_ANOTHER_FOLDER = "choose a folder that you may write to"
 
 
 def write_atomically(
@@ -34,7 +36,7 @@ def write_atomically(
     exception of `write` or `verify` passes through, after the temporary file was removed.
     """
     target = Path(path)
-    _check_target(target)
+    check_target(target)
     final = Path(os.path.realpath(target))
     temporary = final.with_name(f".ggufsteer-{secrets.token_hex(8)}.tmp")
     with _explained(target), _removed_on_failure(temporary):
@@ -68,8 +70,12 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
     file.write(data)
 
 
-def _check_target(target: Path) -> None:
-    """Refuse, before any work, a target that a file cannot be put at."""
+def check_target(target: Path) -> None:
+    """Refuse, before any work, a target that a file cannot be put at.
+
+    Raises:
+        SteerError: The name is not usable, something else than a file has it, or the folder is missing or read-only.
+    """
     if not target.name or len(os.fsencode(target.name)) > _NAME_LIMIT_BYTES:
         raise SteerError(f"{target}: not a usable file name", "give a shorter, non-empty file name")
     try:
@@ -84,7 +90,11 @@ def _check_target(target: Path) -> None:
         raise SteerError(f"{target}: is not an ordinary file", "give the path of an ordinary file")
     folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():
-        raise SteerError(f"{target}: the folder {folder} does not exist", f"make it first: mkdir -p '{folder}'")
+        raise SteerError(
+            f"{target}: the folder {folder} does not exist", f"make it first: mkdir -p {quote(str(folder))}"
+        )
+    if not os.access(folder, os.W_OK):
+        raise SteerError(f"{target}: the folder {folder} cannot be written", _ANOTHER_FOLDER, exit_code=ExitCode.FAILED)
 
 
 @contextlib.contextmanager
@@ -96,7 +106,7 @@ def _explained(target: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             mend = "free some space on that disk, or write to another one"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            mend = "choose a folder that you may write to"
+            mend = _ANOTHER_FOLDER
         else:
             mend = "check the disk, or write to another one"
         message = f"{target}: cannot be written: {_reason(error)}; what was there before is unchanged"

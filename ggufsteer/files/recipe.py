@@ -6,6 +6,7 @@ loaded. It does not know how a recipe becomes tokens.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -107,7 +108,7 @@ def builtin_recipe_names() -> tuple[str, ...]:
 def find_recipe(path: Path | str) -> Path:
     """The file that a path or the name of a built-in recipe means; raises `RecipeError` when there is none."""
     given = Path(path)
-    if given.exists() or given.is_symlink():
+    if os.path.lexists(given):  # unlike Path.exists, also for a link to nothing, and without failing on a long name
         return given
     names = builtin_recipe_names()
     if str(path) in names:

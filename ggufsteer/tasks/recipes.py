@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,5 +116,10 @@ opposite_marks = ["sad", "gloomy"]
 
 
 def template(name: str) -> str:
-    """Return a commented recipe to fill in, as TOML text that is valid as it stands."""
+    """Return a commented recipe to fill in, as TOML text that is valid as it stands.
+
+    Raises:
+        RecipeError: The name cannot be a recipe's.
+    """
+    make_recipe({**tomllib.loads(TEMPLATE.format(name="name")), "name": name}, SOURCE)
     return TEMPLATE.format(name=name)

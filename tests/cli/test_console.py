@@ -1,18 +1,18 @@
 """What is printed where, and what never is."""
 
-import io
+import doctest
 import json
-import os
-import pty
+import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ggufsteer.cli import console, interrupt
+from ggufsteer.files.recipe import builtin_recipe_names
 from ggufsteer.tasks.progress import Progress
+from tests.cli.conftest import Run, on_terminal
 
 HOSTILE = "a\x1b[2Jb\x1b]52;c;AAAA\x07c\u202ed[bold]e[/bold]\x9b31mf"
 CLEAN = "abcd[bold]e[/bold]f"
@@ -58,8 +58,8 @@ def test_off_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture[str
     with console.progress() as report:
         for done in range(4):
             report(Progress("reading", done, 3, "pairs", 10 * done))
-        report(Progress("answering", 0, 2, "answers"))
-    assert capsys.readouterr().err == "reading (3 pairs) …\nanswering (2 answers) …\n"
+        report(Progress("answering", 0, 1, "answers"))
+    assert capsys.readouterr().err == "reading (3 pairs) …\nanswering …\n"
 
 
 def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,37 +71,51 @@ def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("colours", [True, False])
 def test_on_a_terminal_there_is_a_bar_with_rate_and_colour_unless_unwanted(
-    tiny: Path, folder: Path, colours: bool
+    tiny: Path, folder: Path, colours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """stderr on a terminal shows pairs and tokens a second; NO_COLOR takes the colours away; stdout stays plain."""
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(console.__file__).resolve().parents[2])}
-    if not colours:
-        environment["NO_COLOR"] = "1"
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "ggufsteer", "extract", "happy.toml", "-m", str(tiny), "-t", "1"]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
-        os.close(theirs)
-        shown = _read_until_closed(ours)
-        assert process.stdout is not None
-        result = process.stdout.read().decode()
+    monkeypatch.delenv("NO_COLOR")
+    colour = {} if colours else {"NO_COLOR": "1"}
+    command = ("extract", "happy.toml", "-m", tiny, "-t", 1)
+    shown, result = on_terminal(folder, *command, stdout=subprocess.PIPE, **colour)
     assert "pairs" in shown
     assert "tokens/s" in shown
     assert ("\x1b[38;5;" in shown or "\x1b[3" in shown.replace("\x1b[3J", "")) is colours
     assert "\x1b" not in result
 
 
-def _read_until_closed(terminal: int) -> str:
-    read = io.BytesIO()
-    while True:
-        try:
-            piece = os.read(terminal, 4096)
-        except OSError:  # Linux answers so when the other end is closed
-            piece = b""
-        if not piece:
-            os.close(terminal)
-            return read.getvalue().decode()
-        read.write(piece)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_words_are_wrapped_between_words_on_a_terminal(folder: Path, columns: int) -> None:
+    """No line is longer than the screen, no word is cut in two, and a path longer than a line stays whole."""
+    path = "a-folder-with-a-name-of-thirty-letters/" * 4 + "missing.toml"
+    shown, _ = on_terminal(folder, "recipe", "check", path, columns=columns)
+    assert path in shown
+    others = [line for line in shown.splitlines() if path not in line]
+    assert len(others) > 1
+    assert max(map(len, others)) <= columns
+    assert "fear-courage" in shown
+
+
+def test_off_a_terminal_nothing_is_wrapped(run: Run) -> None:
+    """Each row of a table is one line without spaces at its end, whatever its length; so is each message."""
+    lines = run("recipe", "list").stdout.splitlines()
+    assert len(lines) == len(builtin_recipe_names()) + 2
+    assert all(line == line.rstrip() for line in lines)
+    assert len(run("recipe", "check", "x" * 300).stderr.splitlines()) == 2
+
+
+def test_a_table_fits_the_screen(folder: Path) -> None:
+    """On a terminal of 80 columns long cells are folded."""
+    shown, _ = on_terminal(folder, "recipe", "list", columns=80, NO_COLOR="1")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(map(len, plain.splitlines())) <= 80
+
+
+def test_the_examples_hold() -> None:
+    """Examples in the module's docstrings are right."""
+    outcome = doctest.testmod(console)
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 def test_ctrl_c_is_remembered_where_the_exception_was_swallowed() -> None:

@@ -1,19 +1,23 @@
 """`extract`: what it writes and prints, and what it refuses before any work."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-import ggufsteer
+from ggufsteer.cli import console
+from ggufsteer.cli.extract import METHOD_NAMES
+from ggufsteer.cli.extraction_report import QUESTION, llama_commands
+from ggufsteer.cli.options import load_options, model_options
 from ggufsteer.engine import builtin
 from ggufsteer.files.vector import read_vector
-from tests.cli.conftest import Run, files
+from ggufsteer.maths.directions import METHODS
+from tests.cli.conftest import Run, environment, files
 
 
 def test_a_recipe_becomes_a_vector_and_a_table(run: Run, tiny: Path, folder: Path) -> None:
@@ -34,6 +38,25 @@ def test_the_printed_commands_are_ready_for_a_shell(run: Run, tiny: Path, folder
     assert [command[0] for command in commands] == ["llama-completion", "llama-server"]
     for command in commands:
         assert command[1:5] == ["-m", str(tiny), "--control-vector-scaled", "my happy.gguf:1.0"]
+    (ours,) = [shlex.split(line) for line in printed if line.startswith("  ggufsteer try")]
+    assert ours[2:] == ["my happy.gguf", QUESTION, "-m", str(tiny)]
+
+
+@pytest.mark.parametrize(
+    ("path", "option"),
+    [
+        ("it's $HOME; rm.gguf", ["--control-vector-scaled", "it's $HOME; rm.gguf:1.0"]),
+        ("a,b/v.gguf", ["--control-vector-scaled", '"a,b/v.gguf":1.0']),
+        ("a:b/v.gguf", ["--control-vector", "a:b/v.gguf"]),
+        ('"a,b:c/v.gguf', ["--control-vector", '"""a,b:c/v.gguf"']),
+        ("-v.gguf", ["--control-vector-scaled", "./-v.gguf:1.0"]),
+    ],
+)
+def test_strange_paths_are_spelled_as_shell_and_llama_cpp_read_them(path: str, option: list[str]) -> None:
+    """Quotes for the shell around quotes for llama.cpp's lists; where a colon would cut the path, the plain option."""
+    for command in llama_commands(Path(path), Path("-model, large.gguf")):
+        words = shlex.split(console.shell(command))
+        assert words[1:5] == ["-m", "./-model, large.gguf", *option]
 
 
 def test_json_is_one_document_and_nothing_else(run: Run, tiny: Path) -> None:
@@ -97,6 +120,23 @@ def test_without_a_model_the_one_that_ships_is_taken(run: Run, tiny: Path, monke
     assert "  ggufsteer try happy.gguf 'Tell me about the sea.'\n" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("spelled", "meant"), [("1", "on"), ("enabled", "on"), ("false", "off"), ("-1", "auto"), ("auto", "auto")]
+)
+def test_llama_cpps_spellings_of_values_are_understood(spelled: str, meant: str) -> None:
+    """What a person has in the environment for llama.cpp's programs is no mistake here; -1 stands for the default."""
+    command = click.Command("c", params=[], callback=lambda **values: values)
+    options = load_options(model_options(command).main(
+        ["-fa", spelled, "-t", "-1", "-ngl", "-1"], standalone_mode=False
+    ))  # fmt: skip
+    assert (options.flash_attention, options.n_threads, options.n_gpu_layers) == (meant, None, -1)
+
+
+def test_the_help_names_every_method() -> None:
+    """The list that is written out is the table's."""
+    assert list(METHODS) == list(METHOD_NAMES)
+
+
 def test_tiny_batches_work(run: Run, tiny: Path) -> None:
     """A batch may be smaller than the number of sequences that would go side by side."""
     assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-b", 8, "-ub", 8).exit_code == 0
@@ -119,6 +159,12 @@ def test_tiny_batches_work(run: Run, tiny: Path) -> None:
         (("happy.toml", "-o", "a:b.gguf"), "a:b.gguf"),
         (("happy.toml", "-o", "nowhere/v.gguf"), "nowhere"),
         (("happy.toml", "-o", "happy.toml"), "also an input"),
+        (("happy.toml", "-o", "other.toml"), "ending of a recipe"),
+        (("happy.toml", "-o", "."), "not a usable file name"),
+        (("happy.toml", "-o", "/"), "/"),
+        (("happy.toml", "-o", ".."), "folder"),
+        (("happy.toml", "-fa", "perhaps"), "perhaps"),
+        (("happy.toml", "-s", "-1"), "--seed"),
     ],
 )
 def test_a_wrong_request_ends_with_2_and_writes_nothing(
@@ -131,6 +177,22 @@ def test_a_wrong_request_ends_with_2_and_writes_nothing(
     assert result.stderr.startswith("error: ")
     assert result.stdout == ""
     assert files(folder) == ["happy.toml"]
+
+
+def test_inputs_named_in_a_recipe_or_by_a_flag_are_never_overwritten(run: Run, tiny: Path, folder: Path) -> None:
+    """Not even with --force may the output be the recipe's own model, or one of the two files."""
+    copy = folder / "model.gguf"
+    copy.write_bytes(tiny.read_bytes())
+    recipe = folder / "happy.toml"
+    recipe.write_text('model = "model.gguf"\n' + recipe.read_text())
+    (folder / "p.gguf").write_text("glad\n")
+    (folder / "n.gguf").write_text("sad\n")
+    two_files = ("--positive-file", "p.gguf", "--negative-file", "n.gguf", "-m", tiny)
+    for arguments in (("happy.toml", "-o", copy), (*two_files, "-o", "p.gguf"), (*two_files, "-o", "n.gguf")):
+        result = run("extract", *arguments, "--force")
+        assert result.exit_code == 2
+        assert "also an input" in result.stderr
+    assert copy.read_bytes() == tiny.read_bytes()
 
 
 def test_the_model_is_never_overwritten(run: Run, tiny: Path, folder: Path) -> None:
@@ -179,7 +241,7 @@ def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env=_environment(),
+        env=environment(),
     )
     assert process.stderr is not None
     said = process.stderr.readline()
@@ -190,9 +252,3 @@ def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert files(folder) == ["happy.toml", "n.txt", "p.txt"]
-
-
-def _environment() -> dict[str, str]:
-    """Give a child process the folder that this package is imported from, since it starts elsewhere."""
-    home = str(Path(ggufsteer.__file__).resolve().parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}

@@ -119,6 +119,35 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [(), ("recipe",)])
+def test_without_a_command_the_help_is_shown_as_such(run: Run, arguments: tuple[str, ...]) -> None:
+    """On stderr, with 2, and not as if the help were the error."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: ggufsteer")
+    assert "hint:" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_behind_stdout_is_said() -> None:
+    """The output that could not be written ends with 1 and a plain message."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ggufsteer", "recipe", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: writing the output: ")
+    assert "fault" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "| cat"])
+def test_closed_streams_and_poor_encodings_are_no_fault(redirection: str) -> None:
+    """What an encoding lacks is replaced, what nobody listens to is dropped."""
+    command = f"PYTHONIOENCODING=ascii {sys.executable} -m ggufsteer recipe list {redirection}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert not done.stderr
+
+
 def test_the_version_is_printed(run: Run) -> None:
     """`--version` says which it is."""
     assert run("--version").stdout.startswith("ggufsteer ")

@@ -62,6 +62,8 @@ def test_an_edited_recipe_is_not_overwritten(run: Run, tiny: Path, folder: Path)
         (("  ",), "phrase is empty"),
         (("calm", "--against", "calm"), "both sides"),
         (("a pirate", "--against", "in French"), "different kinds"),
+        (("a pirate", "-o", "pirate.toml"), "ending of a recipe"),
+        (("a pirate", "--dose", "nan"), "dose"),
     ],
 )
 def test_a_phrase_that_means_nothing_is_refused(

@@ -1,12 +1,13 @@
 """`try`: the same question at several strengths."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ggufsteer.engine import builtin
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, on_terminal
 from tests.tiny_model import write_tiny_model
 
 
@@ -17,21 +18,32 @@ def vector(run: Run, tiny: Path) -> str:
     return "happy.gguf"
 
 
-def test_answers_stand_side_by_side(run: Run, tiny: Path, vector: str) -> None:
+def test_answers_stand_side_by_side_on_a_terminal(tiny: Path, folder: Path, vector: str) -> None:
     """A column for each strength; 0 is called by what it is."""
-    result = run("try", vector, "Tea?", "-m", tiny, "-t", 1, "-n", 4, "--strengths", "0,1.5")
-    assert result.exit_code == 0, result.stderr
-    assert result.stdout.split("\n")[1].split() == ["without", "strength", "1.5"]
+    command = ("try", vector, "Tea?", "-m", tiny, "-t", 1, "-n", 4, "--strengths", "0,1.5")
+    shown, _ = on_terminal(folder, *command, NO_COLOR="1")
+    headings = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).split() for line in shown.splitlines() if "without" in line]
+    assert headings == [["without", "strength", "1.5"]]
 
 
-def test_many_strengths_stand_below_each_other(run: Run, tiny: Path, vector: str) -> None:
-    """Where columns would be too narrow, each answer gets lines of its own."""
-    lines = run("try", vector, "Tea?", "-m", tiny, "-t", 1, "-n", 4, "--strengths", "-2,-1,0,1,2").stdout.splitlines()
-    assert [line for line in lines if line in ("strength -2", "without", "strength 2")] == [
-        "strength -2",
-        "without",
-        "strength 2",
-    ]
+@pytest.mark.parametrize("columns", [80, None])
+def test_answers_stand_below_each_other_where_columns_do_not_fit(
+    run: Run, tiny: Path, folder: Path, vector: str, columns: int | None
+) -> None:
+    """With many strengths on a narrow screen, and in a file, each answer gets lines of its own."""
+    command = ("try", vector, "Tea?", "-m", tiny, "-t", 1, "-n", 4, "--strengths", "-2,-1,0,1,2")
+    shown = on_terminal(folder, *command, columns=columns)[0] if columns else run(*command).stdout
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()
+    headings = [line for line in lines if line.startswith(("strength", "without"))]
+    assert headings == ["strength -2", "strength -1", "without", "strength 1", "strength 2"]
+
+
+@pytest.mark.parametrize("question", ["", " \n"])
+def test_an_empty_question_is_refused(run: Run, tiny: Path, vector: str, question: str) -> None:
+    """Nothing is asked of the model."""
+    result = run("try", vector, question, "-m", tiny)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "question is empty" in result.stderr
 
 
 def test_strength_0_is_the_model_as_it_is(run: Run, tiny: Path, vector: str) -> None:
