@@ -137,4 +137,5 @@ def _document(extraction: Extraction, output: Path, model: Path, recipe: Path | 
         "warnings": list(extraction.warnings),
         "commands": [console.shell(command) for command in llama_commands(output, model)],
         "versions": dict(provenance.versions),
+        "settings": dict(provenance.settings),
     }

@@ -10,6 +10,7 @@ import click
 from ggufsteer.cli import console
 from ggufsteer.cli.console import counted
 from ggufsteer.cli.options import common_options, load_options, model_options, output_option
+from ggufsteer.errors import ExitCode, SteerError
 
 if TYPE_CHECKING:
     from ggufsteer.tasks.show import ShownPair, ShownRecipe
@@ -46,19 +47,30 @@ def new_command(name: str, output: Path | None, force: bool, as_json: bool) -> N
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
 @common_options
 def check_command(recipes: tuple[str, ...], as_json: bool) -> None:
-    """Check each RECIPE, a file or the name of a shipped one; nothing is loaded or computed."""
+    """Check each RECIPE, a file or the name of a shipped one; nothing is loaded or computed.
+
+    All are checked, whatever is wrong with some; then the exit code is 2.
+    """
     from ggufsteer.files.recipe import load_recipe
     from ggufsteer.tasks.shapes import plan
 
-    checked = []
+    checked: list[dict[str, Any]] = []
     for name in recipes:
-        recipe = load_recipe(name)
-        checked.append({"recipe": name, "name": recipe.name, "kind": recipe.contrast.kind, "pairs": len(plan(recipe))})
+        try:
+            recipe = load_recipe(name)
+            n_pairs = len(plan(recipe))
+        except SteerError as problem:
+            checked.append({"recipe": name, "ok": False, "error": problem.message, "hint": problem.hint})
+            console.error(problem.message, problem.hint)
+            continue
+        kind = recipe.contrast.kind
+        checked.append({"recipe": name, "ok": True, "name": recipe.name, "kind": kind, "pairs": n_pairs})
+        if not as_json:
+            console.line(f"{name}: ok ({kind}, {counted(n_pairs, 'pair')})")
     if as_json:
         console.document({"recipes": checked})
-        return
-    for entry in checked:
-        console.line(f"{entry['recipe']}: ok ({entry['kind']}, {counted(int(str(entry['pairs'])), 'pair')})")
+    if not all(entry["ok"] for entry in checked):
+        raise SystemExit(ExitCode.USAGE)
 
 
 @recipe_group.command("list")
@@ -125,11 +137,11 @@ def _print_pair(number: int, pair: ShownPair) -> None:
 
 
 def _totals(shown: ShownRecipe) -> str:
-    pairs, tokens = counted(shown.n_pairs, "pair"), f"{counted(shown.n_tokens, 'token')} in different texts"
+    pairs, tokens = counted(shown.n_pairs, "pair"), f"{counted(shown.n_tokens, 'token')}, equal texts counted once"
     if len(shown.pairs) == shown.n_pairs:
-        return f"{pairs}, {tokens}"
-    which = "" if shown.counted_all else " of these"
-    return f"{len(shown.pairs)} of {pairs} shown; {tokens}{which} (--limit 0 shows all)"
+        return f"{pairs} with {tokens}"
+    which = "all" if shown.counted_all else "these"
+    return f"{len(shown.pairs)} of {pairs} shown (--limit 0 shows all); {which} have {tokens}"
 
 
 def _document(shown: ShownRecipe) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Provenance:
     """The largest strength that still stays fluent; None when it was not measured."""
     measured_on: str = ""
     versions: Mapping[str, str] = field(default_factory=_no_names)
+    settings: Mapping[str, str] = field(default_factory=_no_names)
+    """How the model was run, as far as it can change the numbers in their last digits."""
     seed: int | None = None
     producer: str = "ggufsteer"
     operation: str = "add"
@@ -229,6 +231,7 @@ class ControlVector:
                 model_hint=first.model_hint or second.model_hint,
                 layers=tuple(sorted(directions)),
                 versions=first.versions,
+                settings=first.settings if first.settings == second.settings else _no_names(),
                 producer=first.producer if first.producer == second.producer else "unknown",
                 operation=first.operation,
                 hook=first.hook,

@@ -18,7 +18,8 @@ from ggufsteer.files.model_identity import ModelIdentity
 
 FORMAT_VERSION = 1
 _PREFIX = "ggufsteer."
-_VERSIONS = "ggufsteer.version."
+_VERSIONS = "version."
+_SETTINGS = "setting."
 _LAYER_CONVENTION = "direction.N is added to l_out-N, the output of block N counted from 0"
 
 
@@ -54,7 +55,7 @@ def metadata_of(vector: ControlVector) -> dict[str, Typed]:
         entries |= _model_entries(model)
     entries |= _by_layer("separation", provenance.separation)
     entries |= _by_layer("state_norms", provenance.state_norms)
-    entries |= {_VERSIONS + name: _text(version) for name, version in sorted(provenance.versions.items())}
+    entries |= _by_name(_VERSIONS, provenance.versions) | _by_name(_SETTINGS, provenance.settings)
     if vector.notes:
         entries["ggufsteer.notes"] = Typed(ValueType.STRING, vector.notes)
     return entries
@@ -86,7 +87,8 @@ def provenance_of(path: Path, header: GGUFHeader) -> tuple[Provenance, tuple[str
         strength_recommended=keys.number("strength.recommended", 1.0) or 0.0,
         strength_maximum=keys.number("strength.maximum", None),
         measured_on=keys.text("measured_on"),
-        versions=keys.versions(),
+        versions=keys.by_name(_VERSIONS),
+        settings=keys.by_name(_SETTINGS),
         seed=keys.integer("seed", None),
         producer=producer if producer in PRODUCERS else "unknown",
         operation=keys.text("operation", "add"),
@@ -106,6 +108,10 @@ def _text(value: str) -> Typed:
 
 def _number(value: float) -> Typed:
     return Typed(ValueType.FLOAT64, float(value))
+
+
+def _by_name(group: str, values: Mapping[str, str]) -> dict[str, Typed]:
+    return {_PREFIX + group + name: _text(value) for name, value in sorted(values.items())}
 
 
 def _by_layer(key: str, values: Mapping[int, float]) -> dict[str, Typed]:
@@ -202,6 +208,6 @@ class _Keys:
             raise self.refuse(key + ".values", f"a list of {len(layers)} numbers, one a layer")
         return MappingProxyType({int(layer): float(value) for layer, value in zip(layers, values, strict=True)})
 
-    def versions(self) -> Mapping[str, str]:
-        names = [key.removeprefix(_VERSIONS) for key in self.metadata if key.startswith(_VERSIONS)]
-        return MappingProxyType({name: self.text("version." + name) for name in names})
+    def by_name(self, group: str) -> Mapping[str, str]:
+        names = [key.removeprefix(_PREFIX + group) for key in self.metadata if key.startswith(_PREFIX + group)]
+        return MappingProxyType({name: self.text(group + name) for name in names})

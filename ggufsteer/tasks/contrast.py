@@ -43,8 +43,6 @@ class Contrast:
     """For each pair whether it is kept from the computation, to judge its result."""
     pooled: bool
     """Whether a side counts as one observation, the mean over its rows; else each row is one."""
-    paired: bool
-    """Whether observation i of one side belongs to observation i of the other."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -117,14 +115,17 @@ def assemble(recipe: Recipe, model: Tokenizer, pairs: Sequence[PlannedPair]) -> 
             raise RecipeError(f"recipe '{recipe.name}': pair {number}: {problem.message}", problem.hint) from problem
         sides += read
         flags += [pair.held_out] * len(read)
+    if any(pair.positive.suffix is not None for pair in pairs):
+        sides, flags = _without_known_beginnings(sides, flags, each_row=in_one_pass)
     same = sum(positive.tokens == negative.tokens for positive, negative in sides)
     return Contrast(
         positive=tuple(positive for positive, _ in sides),
         negative=tuple(negative for _, negative in sides),
         held_out=tuple(flags),
         pooled=not (in_one_pass or recipe.position == "all"),
-        paired=recipe.position != "all",
-        warnings=(f"{same} of {len(sides)} pairs are the same on both sides and add nothing",) if same else (),
+        warnings=(f"{same} of {len(sides)} pairs are the same on both sides: they only make the vector shorter",)
+        if same
+        else (),
     )
 
 
@@ -149,6 +150,39 @@ def _read_pair(recipe: Recipe, model: Tokenizer, pair: PlannedPair) -> list[tupl
             )
         )
     return result
+
+
+def _without_known_beginnings(
+    sides: Sequence[tuple[Side, Side]], flags: Sequence[bool], *, each_row: bool
+) -> tuple[list[tuple[Side, Side]], list[bool]]:
+    """Leave out of the held-out pairs every text that also begins a training text.
+
+    Two suffixes that begin with the same word have the same cut after it, and a vector must not be judged on what it
+    was made from. Where each row of a pair is a cut of its own, the others of the pair stay.
+    """
+    training = [pair for pair, held_out in zip(sides, flags, strict=True) if not held_out]
+    known = {
+        side.tokens[: row + 1]
+        for pair in training
+        for side in pair
+        for row in (side.rows if each_row else side.rows[-1:])
+    }
+    kept: list[tuple[Side, Side]] = []
+    kept_flags: list[bool] = []
+    for (positive, negative), held_out in zip(sides, flags, strict=True):
+        ours, theirs = positive.rows, negative.rows
+        if held_out:
+            ends = zip(ours, theirs, strict=True) if each_row else [(ours[-1], theirs[-1])]
+            unknown = [
+                end for end in ends if known.isdisjoint((positive.tokens[: end[0] + 1], negative.tokens[: end[1] + 1]))
+            ]
+            if not unknown:
+                continue
+            if each_row:
+                ours, theirs = zip(*unknown, strict=True)
+        kept.append((replace(positive, rows=ours), replace(negative, rows=theirs)))
+        kept_flags.append(held_out)
+    return kept, kept_flags
 
 
 def _side(encoded: Encoded, rows: tuple[int, ...]) -> Side:

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
     from ggufsteer.files.recipe import Recipe
 
+SETTINGS = ("n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "flash_attention")
+"""How a model is loaded changes its numbers in the last digits, and with them now and then a word of its answers.
+
+The number of threads is not among them: each number is computed by one thread alone.
+"""
+
 Rows = NDArray[np.float32]
 
 CHANCE = 0.6
@@ -41,12 +47,17 @@ class LayerReport:
     layer: int
     size: float
     """Length of what strength 1.0 adds at this layer."""
-    relative_size: float
-    """The same as a part of the median length of the model's own states there."""
+    state_norm: float
+    """Median length of the model's own states there."""
     auc: float | None
     """How often a held-out positive state lies further along the direction than a negative one; None: none held out."""
     d_prime: float | None
     """Distance of the sides in units of their spread, on the same pairs."""
+
+    @property
+    def relative_size(self) -> float:
+        """The size as a part of the states' length; infinite where they have none."""
+        return self.size / self.state_norm if self.state_norm else float("inf")
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,7 @@ def _layer_reports(
         LayerReport(
             layer=layer,
             size=float(sizes[index]),
-            relative_size=float(sizes[index] / norms[index]) if norms[index] else float("inf"),
+            state_norm=float(norms[index]),
             auc=float(judged.auc[index]) if judged else None,
             d_prime=float(judged.d_prime[index]) if judged else None,
         )
@@ -173,9 +184,10 @@ def _provenance(
         position=str(recipe.position),
         layers=layers,
         separation={report.layer: report.auc for report in reports if report.auc is not None},
-        state_norms={report.layer: report.size / report.relative_size for report in reports if report.relative_size},
+        state_norms={report.layer: report.state_norm for report in reports},
         dose=recipe.dose,
         measured_on=f"{held_out} held-out of {contrast.n_pairs} pairs" if held_out else "",
         versions=versions(),
+        settings={name: str(getattr(model.options, name)) for name in SETTINGS},
         seed=recipe.seed,
     )

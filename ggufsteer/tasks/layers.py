@@ -12,7 +12,7 @@ Published choices agree on the middle: a refusal direction was found best at 0.3
 (arXiv:2406.11717), CAST steers Llama-3-8B at layers 15 to 23 of 32 (arXiv:2409.05907), and steering layers 33 to 35 of
 a 36-layer model was reported to change nothing. The band lies at the lower half of what is used, because a change needs
 later layers to become words, and is about a third of the depth wide. The last layer is in it for no model of more than
-three layers: the mean of its states is many times larger than that of the layers before.
+two layers: the mean of its states is many times larger than that of the layers before.
 """
 
 

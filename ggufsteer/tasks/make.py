@@ -37,10 +37,10 @@ def persona_templates(phrase: str) -> tuple[str, ...]:
     'Answer {persona}.'
     """
     first = phrase.split(maxsplit=1)[0].lower()
+    if first in _WAYS:
+        return IN_WHAT_WAY
     # A name ("Sherlock Holmes") is somebody too.
-    if first in _ARTICLES or phrase[0].isupper():
-        return WHO
-    return IN_WHAT_WAY if first in _WAYS else HOW
+    return WHO if first in _ARTICLES or phrase[0].isupper() else HOW
 
 
 def recipe_for_phrase(
@@ -63,7 +63,8 @@ def recipe_for_phrase(
         SteerError: The phrase is empty, or both phrases are the same.
         RecipeError: The phrase or name cannot stand in a recipe.
     """
-    phrase, against = " ".join(phrase.split()), " ".join(against.split())
+    # The templates bring their own full stop.
+    phrase, against = (" ".join(side.split()).rstrip(" .") for side in (phrase, against))
     if not phrase:
         raise SteerError("the phrase is empty", 'say what the vector is to bring, such as "a cheerful pirate"')
     if phrase == against:

@@ -14,6 +14,7 @@ from ggufsteer.tasks.everyday import everyday_prompts
 from ggufsteer.tasks.passages import Passage, encode
 from ggufsteer.tasks.positions import rows_to_read
 from ggufsteer.tasks.progress import ReportProgress, ignore
+from ggufsteer.tasks.shapes import uses_chat
 from ggufsteer.tasks.states import capture_sides
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def neutral_rows(
     """Return neutral states (observations, layers, n_embd), or None where the method uses none.
 
     The texts are the recipe's `eval.neutral`, or everyday prompts where the method needs some and the recipe has none.
-    They are read where the recipe reads; a recipe that reads answers or every token gets every token of them.
+    They go through the chat template where the recipe's own do, and are read where the recipe reads; a recipe that
+    reads answers or every token gets every token of them.
     """
     texts = tuple(recipe.eval.neutral) if recipe.method in NEUTRAL_METHODS else ()
     if METHODS[recipe.method].needs_neutral and not texts:
@@ -40,7 +42,7 @@ def neutral_rows(
     every_token = recipe.position in ("response", "all")
     sides = []
     for text in texts:
-        encoded = encode(model, Passage(text, chat=model.has_chat_template))
+        encoded = encode(model, Passage(text, chat=uses_chat(recipe.contrast)))
         rows = rows_to_read("all" if every_token else recipe.position, encoded)
         sides.append(Side(encoded.text, encoded.tokens, rows))
     return np.concatenate(capture_sides(model, sides, layers, pooled=not every_token, report=report))

@@ -90,11 +90,6 @@ def chat_text(model: Tokenizer, question: str, system: str = "") -> str:
     Raises:
         SteerError: The model has no chat template, or the template fails.
     """
-    if not model.has_chat_template:
-        raise SteerError(
-            "the model has no chat template, but the recipe asks for a chat",
-            'use a chat model, or a contrast of plain text: kind = "pairs" with chat = false, or kind = "files"',
-        )
     user = {"role": "user", "content": question}
     rendered = _with_system(model, user, system) if system else model.render_chat([user])
     if rendered.rstrip().endswith(OPEN_THINKING):

@@ -13,6 +13,7 @@ from typing import Any
 
 from ggufsteer.errors import RecipeError
 from ggufsteer.files.recipe_schema import (
+    Contrast,
     PairContrast,
     PersonaContrast,
     Recipe,
@@ -49,7 +50,7 @@ def plan(recipe: Recipe) -> tuple[PlannedPair, ...]:
     if not pairs:
         raise RecipeError(f"recipe '{recipe.name}': contrast: gives no pair", "add prompts, pairs or suffixes")
     for number, pair in enumerate(pairs, start=1):
-        if pair.positive == pair.negative and pair.positive.asked_under == pair.negative.asked_under:
+        if pair.positive == pair.negative:
             raise RecipeError(
                 f"recipe '{recipe.name}': contrast: pair {number} is the same on both sides: "
                 f"{pair.positive.text!r:.80}",
@@ -68,6 +69,13 @@ def system_prompt(template: str, persona: str) -> str:
     ''
     """
     return render(template, persona=persona) if persona else ""
+
+
+def uses_chat(contrast: Contrast) -> bool:
+    """Say whether texts of this contrast go through the model's chat template."""
+    return isinstance(contrast, (PersonaContrast, ResponseContrast)) or (
+        isinstance(contrast, PairContrast) and contrast.chat
+    )
 
 
 def _combinations(contrast: PersonaContrast | ResponseContrast) -> Iterator[tuple[str, str, str, str]]:

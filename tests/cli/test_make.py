@@ -107,6 +107,7 @@ def test_each_prompt_is_asked_once_a_side() -> None:
         ("cheerful", HOW),
         ("very polite", HOW),
         ("in French", IN_WHAT_WAY),
+        ("In French", IN_WHAT_WAY),
         ("like a sailor", IN_WHAT_WAY),
     ],
 )

@@ -50,6 +50,20 @@ def test_check_takes_several_and_gives_json(run: Run) -> None:
     assert [entry["pairs"] for entry in document["recipes"]] == [4, 4]
 
 
+def test_check_goes_on_after_a_bad_recipe(run: Run, folder: Path) -> None:
+    """Good ones are ok, bad ones are told on stderr, and in the end the exit code is 2."""
+    (folder / "bad.toml").write_text('name = "x"\n')
+    result = run("recipe", "check", "bad.toml", "happy.toml", "gone.toml")
+    assert result.exit_code == 2
+    assert result.stdout == "happy.toml: ok (pairs, 4 pairs)\n"
+    assert [line.split(":")[1].strip() for line in result.stderr.splitlines() if line.startswith("error")] == [
+        "bad.toml", "gone.toml",
+    ]  # fmt: skip
+    listed = run("recipe", "check", "bad.toml", "happy.toml", "--json")
+    assert listed.exit_code == 2
+    assert [entry["ok"] for entry in json.loads(listed.stdout)["recipes"]] == [False, True]
+
+
 def test_check_names_file_key_value_and_mend(run: Run, folder: Path) -> None:
     """A typo in a key is told with the nearest known one, exit code 2, nothing on stdout."""
     (folder / "bad.toml").write_text('name = "x"\nmethd = "mean"\n[contrast]\nkind = "pairs"\npairs = [["a", "b"]]\n')

@@ -24,6 +24,7 @@ PROVENANCE = Provenance(
     strength_maximum=2.5,
     measured_on="24 held-out pairs",
     versions={"ggufsteer": "0.1.0", "llama-cpp-python": "0.3.36"},
+    settings={"n_batch": "2048", "flash_attention": "auto"},
     seed=7,
 )
 

@@ -50,6 +50,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactor
         seed=st.none() | st.integers(-(2**63), 2**63 - 1),
         separation=st.dictionaries(st.integers(1, 999), st.floats(0, 1), max_size=4),
         versions=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
+        settings=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
     )
 )
 def test_any_provenance_survives_the_file(tmp_path_factory: pytest.TempPathFactory, provenance: Provenance) -> None:

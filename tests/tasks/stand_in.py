@@ -41,7 +41,7 @@ class StandIn:
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write ChatML."""
         if not self.has_chat_template:
-            raise SteerError("no template")
+            raise SteerError("the model has no chat template", "use another")
         shown = [message for message in messages if not (self._drops_system and message["role"] == "system")]
         text = "".join(f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in shown)
         beginning = "<|im_start|>assistant\n" + ("<think>\n" if self._opens_thinking else "")

@@ -125,9 +125,8 @@ def test_the_same_recipe_gives_the_same_contrast() -> None:
 
 
 def test_every_token_makes_rows_that_belong_to_no_pair() -> None:
-    """Position `all` gives one observation a token, unpaired."""
-    built = build(personas(), position="all")
-    assert (built.paired, built.pooled) == (False, False)
+    """Position `all` gives one observation a token."""
+    assert not build(personas(), position="all").pooled
 
 
 def test_sides_that_never_differ_are_refused() -> None:
@@ -170,7 +169,7 @@ SUFFIXES = {
 def test_every_cut_of_a_suffix_is_read() -> None:
     """A suffix of nine tokens gives nine rows on both sides, which lie on the same words."""
     built = build(SUFFIXES)
-    assert (built.n_pairs, built.pooled, built.paired) == (2, False, True)
+    assert (built.n_pairs, built.pooled) == (2, False)
     for positive, negative in zip(built.positive, built.negative, strict=True):
         ours = [positive.tokens[row] for row in positive.rows]
         assert ours == [negative.tokens[row] for row in negative.rows]
@@ -201,3 +200,17 @@ def test_all_cuts_of_a_suffix_are_held_out_together() -> None:
             by_suffix.setdefault(longest, set()).add(flag)
     assert by_suffix
     assert all(len(flags) == 1 for flags in by_suffix.values())
+
+
+@pytest.mark.parametrize("template", [SUFFIXES["template"], "As {persona}: {suffix} END"])
+def test_a_held_out_cut_is_never_one_of_training(template: str) -> None:
+    """Suffixes that begin alike have the same first cuts: these are judged on by none."""
+    suffixes = [f"{first} {word} of many" for first in ("number", "figure") for word in ("one", "two", "three", "four")]
+    built = build({**SUFFIXES, "template": template, "suffixes": suffixes}, holdout=0.4)
+    texts: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    for pair, flag in zip(built.sides, built.held_out, strict=True):
+        assert len(pair[0].rows) == len(pair[1].rows)
+        texts[flag] |= {side.tokens[: row + 1] for side in pair for row in side.rows}
+    assert texts[True]
+    assert texts[False]
+    assert not texts[True] & texts[False]

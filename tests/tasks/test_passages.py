@@ -1,8 +1,6 @@
 """How a passage becomes tokens."""
 
-import pytest
 
-from ggufsteer.errors import SteerError
 from ggufsteer.tasks.passages import Passage, chat_text, encode, encode_text
 from tests.tasks.stand_in import StandIn
 
@@ -21,13 +19,6 @@ def test_a_template_that_drops_the_system_prompt_gets_it_in_the_question() -> No
 def test_an_open_block_of_reasoning_is_closed() -> None:
     """The prompt ends where the answer begins, not where thoughts begin."""
     assert chat_text(StandIn(opens_thinking=True), "Hello").endswith("assistant\n<think>\n\n</think>\n\n")
-
-
-def test_a_chat_without_a_template_says_what_to_do() -> None:
-    """The error names the shapes that need no template."""
-    with pytest.raises(SteerError, match="no chat template") as caught:
-        chat_text(StandIn(chat=False), "Hello")
-    assert "pairs" in caught.value.hint
 
 
 def test_a_start_token_that_the_text_spells_out_is_not_doubled() -> None:
