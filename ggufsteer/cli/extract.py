@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 METHOD_NAMES = ("mean", "pca", "pca_diff", "lda", "logistic", "crosscov")
 """Written out, because the table of methods would load numpy for a line of help; a test compares them."""
 
-CHANGEABLE = ("method", "position", "layers", "dose", "seed")
+CHANGEABLE = ("method", "position", "layers", "dose", "holdout", "deltas", "seed")
 """Keys of a recipe that a flag of the same name replaces."""
 
 
@@ -38,7 +38,9 @@ CHANGEABLE = ("method", "position", "layers", "dose", "seed")
 @click.option("--method", metavar="NAME", help=f"How the direction is computed: {', '.join(METHOD_NAMES)}.")
 @click.option("--position", metavar="WHERE", help="Where states are read: last, -2, prompt, response, all.")
 @click.option("--layers", metavar="WHICH", help="Which layers: auto, 2-4, 2,3,4, or 0.3-0.6 (parts of the depth).")
+@click.option("--deltas/--no-deltas", default=None, help="Whether each layer only adds what its block has added.")
 @dose_option
+@click.option("--holdout", metavar="SHARE", type=float, help="Share of the prompts kept to judge the vector, 0 to 0.9.")
 @output_option("The vector's file.", "NAME.gguf, after the recipe's name")
 @click.option("--force", is_flag=True, help="Overwrite the output even if it is no control vector.")
 @seed_option

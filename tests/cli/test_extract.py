@@ -1,5 +1,6 @@
 """`extract`: what it writes and prints, and what it refuses before any work."""
 
+import hashlib
 import json
 import shlex
 import signal
@@ -15,6 +16,7 @@ from ggufsteer.cli.extract import METHOD_NAMES
 from ggufsteer.cli.extraction_report import QUESTION, llama_commands
 from ggufsteer.cli.options import load_options, model_options
 from ggufsteer.engine import builtin
+from ggufsteer.files.recipe import parse_recipe
 from ggufsteer.files.vector import read_vector
 from ggufsteer.maths.directions import METHODS
 from tests.cli.conftest import Run, environment, files
@@ -81,7 +83,7 @@ def test_two_files_do_instead_of_a_recipe(run: Run, tiny: Path, folder: Path) ->
     (folder / "p.txt").write_text("I am\\nglad\nI am merry\n")
     (folder / "n.txt").write_text("I am\\nsad\nI am gloomy\n")
     flags = ("--positive-file", "p.txt", "--negative-file", "n.txt", "--method", "mean", "-m", tiny, "-ngl", 0, "-t", 1)
-    result = run("extract", *flags, "-o", "mood.gguf")
+    result = run("extract", *flags, "--output-file", "mood.gguf")
     assert result.exit_code == 0, result.stderr
     provenance = read_vector("mood.gguf").provenance
     assert (provenance.name, provenance.method) == ("mood", "mean")
@@ -89,14 +91,37 @@ def test_two_files_do_instead_of_a_recipe(run: Run, tiny: Path, folder: Path) ->
 
 
 def test_flags_take_the_place_of_the_recipes_keys(run: Run, tiny: Path) -> None:
-    """Method, position, layers, dose and seed can be said on the command line, and are written into the recipe."""
-    changes = ("--method", "pca", "--position", "-2", "--layers", "1-3", "--dose", "2", "-s", 9)
+    """What a recipe says but for its contrast can be said on the command line, and is written into the recipe."""
+    changes = ("--method", "pca", "--position", "-2", "--layers", "1-3", "--dose", "2", "-s", 9, "--no-deltas",
+               "--holdout", "0")  # fmt: skip
     result = run("extract", "happy.toml", "-m", tiny, "-t", 1, *changes)
     assert result.exit_code == 0, result.stderr
     provenance = read_vector("happy.gguf").provenance
     assert (provenance.method, provenance.position, provenance.layers) == ("pca", "-2", (1, 2, 3))
     assert (provenance.dose, provenance.seed) == (2.0, 9)
-    assert 'method = "pca"' in provenance.recipe_text
+    recorded = parse_recipe(provenance.recipe_text)
+    assert (recorded.method, recorded.position, recorded.layers) == ("pca", -2, "1-3")
+    assert (recorded.deltas, recorded.holdout, provenance.measured_on) == (False, 0.0, "")
+    assert provenance.recipe_hash == hashlib.sha256(provenance.recipe_text.encode()).hexdigest()
+
+
+def test_the_recorded_recipe_makes_the_vector_again(run: Run, tiny: Path, folder: Path) -> None:
+    """What a vector carries is what it was made from, flags included: it gives the same directions."""
+    assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "--method", "lda", "--layers", "1,3").exit_code == 0
+    made = read_vector("happy.gguf")
+    (folder / "recorded.toml").write_text(made.provenance.recipe_text)
+    assert run("extract", "recorded.toml", "-m", tiny, "-t", 1, "-o", "again.gguf").exit_code == 0
+    assert (folder / "again.gguf").read_bytes() == (folder / "happy.gguf").read_bytes()
+
+
+def test_the_number_of_threads_does_not_change_a_byte(run: Run, tiny: Path, folder: Path) -> None:
+    """Other settings that might are recorded."""
+    for threads in (1, 2, 3):
+        assert run("extract", "happy.toml", "-m", tiny, "-t", threads, "-o", f"{threads}.gguf").exit_code == 0
+    assert (folder / "1.gguf").read_bytes() == (folder / "2.gguf").read_bytes() == (folder / "3.gguf").read_bytes()
+    assert run("extract", "happy.toml", "-m", tiny, "-t", 1, "-ub", 16, "-fa", "off").exit_code == 0
+    settings = read_vector("happy.gguf").provenance.settings
+    assert (settings["n_ubatch"], settings["flash_attention"], "n_threads" in settings) == ("16", "off", False)
 
 
 def test_llama_cpps_environment_is_honoured(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
