@@ -66,6 +66,23 @@ def test_a_failed_quantisation_leaves_nothing(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_copy_appears_whole_or_not_at_all(
+    tiny_paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step is a rename: where it fails, the older copy is as it was, and nothing lies beside it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "copy.gguf"
+    target.write_bytes(b"older")
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(EngineError, match="No space left"):
+        quantise(tiny_paths["F32"], target, "Q8_0", n_threads=1)
+    assert target.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_folder_that_cannot_be_written_to_is_an_error(shipped: Path, tmp_path: Path) -> None:
     """A file where the folder should be: named, with a mend."""
     (tmp_path / "file").write_text("")

@@ -213,3 +213,11 @@ def test_pooling_holds_no_more_than_its_result(tiny: Model) -> None:
     bookkeeping = 4000 * len(sequences)  # Python's own lists of tokens and places
     every_token = 101 * states.nbytes
     assert peak < states.nbytes + bookkeeping < every_token / 10
+
+
+def test_nothing_can_build_on_what_an_early_stop_left(tiny: Model) -> None:
+    """The deeper layers of a captured text were never computed, so the memory forgets it."""
+    capture(tiny, [TokenSequence((5, 6, 7), (2,))], [1])
+    # llama.cpp refuses a position that it holds already.
+    tiny.context.decode([5, 6, 7], [0, 1, 2], [0, 0, 0], [False, False, True])
+    tiny.context.clear()

@@ -1,5 +1,7 @@
 """The guards in front of llama.cpp: what would end the process is an error instead."""
 
+import os
+
 import pytest
 
 from ggufsteer.engine import backend
@@ -90,6 +92,12 @@ def test_llama_cpps_words_are_kept_once_and_short() -> None:
     complaints.receive(4, None, None)
     assert backend.last_complaint() == "bad luck"
     assert backend.last_complaint("nothing") == "nothing"
+
+
+def test_an_abort_of_llama_cpp_starts_no_debugger() -> None:
+    """It would flood the screen for seconds; who wants it can say so in the environment."""
+    backend.prepare()
+    assert os.environ["GGML_NO_BACKTRACE"] == "1"
 
 
 def test_there_is_at_least_one_core() -> None:

@@ -71,6 +71,15 @@ def test_prompts_longer_than_a_batch(tiny_paths: dict) -> None:
         assert [len(answer.tokens) for answer in answers] == [4] * 5
 
 
+def test_answers_wait_until_the_memory_has_room_for_them(exact: Model) -> None:
+    """Prompts that fill the context together take turns, although there would be places for all."""
+    prompts = random_prompts(exact, [400, 400, 400, 400, 10], seed=4)
+    answers = generate(exact, prompts, max_tokens=110)
+    assert [answer.tokens for answer in answers[3:]] == [
+        generate(exact, [prompt], max_tokens=110)[0].tokens for prompt in prompts[3:]
+    ]
+
+
 def test_greedy_is_deterministic(exact: Model) -> None:
     """The same prompts give the same answers."""
     prompts = random_prompts(exact, [9, 4, 30])

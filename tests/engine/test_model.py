@@ -254,6 +254,13 @@ def test_an_encoder_is_recognised_by_its_attention(tmp_path: Path) -> None:
         Model.open(path)
 
 
+def test_layers_that_only_predict_are_no_part_of_the_identity(tmp_path: Path) -> None:
+    """A vector must not be made for, or fit, a layer that ordinary decoding never runs."""
+    path = write_tiny_model(tmp_path / "m.gguf", more={"llama.nextn_predict_layers": 1})
+    with Model.open(path, dataclasses.replace(SMALL, vocabulary_only=True)) as model:
+        assert (model.n_layer, model.identity.n_layer) == (3, 3)
+
+
 def test_an_unknown_architecture_is_reported_in_llama_cpps_words(tmp_path: Path) -> None:
     """What llama.cpp says about a file is in the message, and not on the screen."""
     path = write_tiny_model(tmp_path / "m.gguf", architecture="brandnew")

@@ -103,7 +103,20 @@ def test_a_split_model_is_hashed_in_all_its_parts(tmp_path: Path) -> None:
     _model(second)
     before = payload_hash(first)
     _model(second, weight=2.0)
-    assert payload_hash(first) != before
+    after = payload_hash(first)
+    assert after != before
+    parts = [path.read_bytes()[read_header(path).data_start :] for path in (first, second)]
+    assert after == hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def test_a_hash_covers_the_whole_of_a_large_file(tmp_path: Path) -> None:
+    """Weights of more than one block of reading count to the last value."""
+    hashes = set()
+    for last in (1.0, 2.0):
+        weights = np.append(np.ones(600_000, np.float32), np.float32(last))
+        (tmp_path / "m.gguf").write_bytes(gguf_bytes({}, {"weights": weights}))
+        hashes.add(payload_hash(tmp_path / "m.gguf"))
+    assert len(hashes) == 2
 
 
 def test_a_model_is_described_without_loading_it(tmp_path: Path) -> None:
@@ -133,6 +146,7 @@ def test_a_real_model_is_described() -> None:
         ((text_key("general.architecture", "llama"),), "llama.block_count is None"),
         ((text_key("general.architecture", "llama"), uint32_key("llama.block_count", 0)), "llama.block_count is 0"),
         ((text_key("general.architecture", "llama"), text_key("llama.block_count", "3")), "llama.block_count is '3'"),
+        ((text_key("general.architecture", "llama"), uint32_key("llama.block_count", 1 << 31)), "block_count is 2147"),
         ((text_key("general.architecture", "llama"), uint32_key("llama.block_count", 3)), "llama.embedding_length is"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +124,16 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     assert read_vector(tmp_path / "real.gguf").layers == (1, 3)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_a_file_keeps_its_permissions_when_it_is_replaced(tmp_path: Path) -> None:
+    """Somebody who keeps a vector to himself does not find it open to all."""
+    path = tmp_path / "v.gguf"
+    write_vector(path, OTHER)
+    path.chmod(0o640)
+    write_vector(path, SMALL)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 class _Failing:
     """Lets the n-th call of some operations fail as a full disk does."""
 
@@ -184,11 +195,15 @@ def test_a_file_that_reads_back_differently_is_not_put_in_place(
     path = tmp_path / "v.gguf"
     write_vector(path, OTHER)
     before = path.read_bytes()
-    monkeypatch.setattr("ggufsteer.files.vector.read_vector", lambda _: OTHER)
-    with pytest.raises(SteerError, match="reads back differently"):
-        write_vector(path, SMALL)
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
+    other_directions = ("ggufsteer.files.vector.read_vector", lambda _: OTHER)
+    other_metadata = (Path, "read_bytes", lambda _: before)
+    for patch in (other_directions, other_metadata):
+        with monkeypatch.context() as patched:
+            patched.setattr(*patch)
+            with pytest.raises(SteerError, match="reads back differently"):
+                write_vector(path, SMALL)
+        assert path.read_bytes() == before
+        assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_ctrl_c_in_the_middle_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,3 +93,15 @@ def test_the_baseline_of_cross_covariance_is_the_neutral_mean_where_there_is_one
     given = states(7, 60, 10)
     moved = LayerStates(given.positive, given.negative, given.neutral + 5.0)
     assert parallel(axes.crosscov(given), axes.crosscov(moved)) < 1 - 1e-6
+
+
+def test_cross_covariance_leaves_out_an_axis_that_blurs_the_others() -> None:
+    """Of two axes that each tell the classes apart, a noisy one is left out where their sum would tell them worse."""
+    generator = np.random.default_rng(8)
+    # Seen from the neutral mean at 0, the cross-covariance of these two means is diagonal: the axes are the candidates.
+    ours, theirs, neutral = (
+        np.array(mean) + generator.standard_normal((5000, 2)) * [0.01, 1.0]
+        for mean in ([2.0, 6.0], [-1.0, 3.0], [0.0, 0.0])
+    )
+    found = axes.crosscov(LayerStates(ours, theirs, neutral))
+    assert parallel(found, np.array([1.0, 0.0])) > 0.999
