@@ -62,6 +62,8 @@ def load_recipe(path: Path | str) -> Recipe:
     `RecipeError`, or `FileFormatError` for a file that cannot be read.
     """
     found = find_recipe(path)
+    if found.suffix.lower() == ".gguf":
+        raise RecipeError(f"{found}: is a model or a vector, not a recipe", "give a .toml file, or a recipe's name")
     return parse_recipe(read_text(found, _LIMIT_BYTES), found)
 
 

@@ -64,6 +64,14 @@ def test_check_goes_on_after_a_bad_recipe(run: Run, folder: Path) -> None:
     assert [entry["ok"] for entry in json.loads(listed.stdout)["recipes"]] == [False, True]
 
 
+def test_a_vector_in_place_of_a_recipe_is_called_what_it_is(run: Run, folder: Path) -> None:
+    """Nobody is told to save it as UTF-8."""
+    (folder / "happy.gguf").write_bytes(b"GGUF\xf0")
+    result = run("recipe", "check", "happy.gguf")
+    assert result.exit_code == 2
+    assert "not a recipe" in result.stderr
+
+
 def test_check_names_file_key_value_and_mend(run: Run, folder: Path) -> None:
     """A typo in a key is told with the nearest known one, exit code 2, nothing on stdout."""
     (folder / "bad.toml").write_text('name = "x"\nmethd = "mean"\n[contrast]\nkind = "pairs"\npairs = [["a", "b"]]\n')

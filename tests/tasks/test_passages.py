@@ -1,6 +1,5 @@
 """How a passage becomes tokens."""
 
-
 from ggufsteer.tasks.passages import Passage, chat_text, encode, encode_text
 from tests.tasks.stand_in import StandIn
 
