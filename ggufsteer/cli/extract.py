@@ -55,9 +55,10 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
     """
     wanted = _recipe(recipe, output, flags)
     from ggufsteer.cli.saving import check_output, default_output
+    from ggufsteer.tasks.recipes import model_of
 
     target = output or default_output(wanted.name)
-    name = flags["model"] or wanted.model
+    name = flags["model"] or (model_of(wanted, recipe) if recipe else None)
     check_output(target, force=force, protected=[name, recipe, flags["positive_file"], flags["negative_file"]])
     options = load_options(flags)
     from ggufsteer.engine.builtin import resolve_model

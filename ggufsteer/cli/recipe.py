@@ -110,9 +110,10 @@ def show_command(recipe: str, limit: int, as_json: bool, **flags: Any) -> None:
     options = load_options(flags)
     from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.engine.model import Model
+    from ggufsteer.tasks.recipes import model_of
     from ggufsteer.tasks.show import show
 
-    path = resolve_model(flags["model"] or wanted.model)
+    path = resolve_model(flags["model"] or model_of(wanted, recipe))
     with Model.open(path, options) as model, console.progress(quiet=as_json) as report:
         shown = show(wanted, model, limit=limit, report=report)
     for warning in shown.warnings:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from ggufsteer.files.recipe import Recipe, make_recipe
+from ggufsteer.files.recipe import Recipe, find_recipe, make_recipe
 from ggufsteer.files.recipe_layers import parse_layers
 
 SOURCE = "command line"
@@ -48,6 +48,18 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return make_recipe(table, f"recipe '{recipe.name}', changed on the {SOURCE}")
 
 
+def model_of(recipe: Recipe, name: str) -> str | None:
+    """Return the model that a recipe names; a path is looked up beside the recipe, as its other files are.
+
+    Args:
+        recipe: The recipe.
+        name: Its file, or its name where it came with the program.
+    """
+    if recipe.model is None or recipe.model == "builtin" or recipe.model.startswith("hf:"):
+        return recipe.model
+    return str(find_recipe(name).parent / recipe.model)
+
+
 def usable_name(text: str) -> str:
     """Return a name for a recipe and its files made from any text: at most 40 letters, digits and `-`.
 
@@ -65,7 +77,7 @@ TEMPLATE = """\
 name = "{name}"
 description = "What + stands for, in one sentence."
 
-# Which model: a path, or "builtin" for the small one that comes with ggufsteer. `-m` on the command line goes first.
+# Which model: a path from here, or "builtin" for the small one that comes with ggufsteer. `-m` goes first.
 # model = "model.gguf"
 
 # How the direction is computed: "mean" is the one to begin with; pca, pca_diff, lda, logistic, crosscov are there too.

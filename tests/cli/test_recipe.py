@@ -123,6 +123,16 @@ def test_show_lets_the_model_answer_the_pairs_that_it_shows(run: Run, tiny: Path
     assert pair["positive"]["n_rows"] > 0
 
 
+def test_a_recipes_model_is_looked_up_beside_it(run: Run, tiny: Path, folder: Path) -> None:
+    """Like the other files that a recipe names; -m on the command line goes first and is looked up here."""
+    (folder / "sub").mkdir()
+    (folder / "sub" / "model.gguf").symlink_to(tiny)
+    (folder / "sub" / "mine.toml").write_text('model = "model.gguf"\n' + (folder / "happy.toml").read_text())
+    assert run("recipe", "show", "sub/mine.toml", "-t", 1).exit_code == 0
+    assert run("extract", "sub/mine.toml", "-t", 1).exit_code == 0
+    assert run("extract", "sub/mine.toml", "-t", 1, "-m", "model.gguf").exit_code == 2
+
+
 def test_escape_sequences_of_a_recipe_do_not_reach_the_terminal(run: Run, tiny: Path, folder: Path) -> None:
     """Texts, file names and errors are shown without control characters and without markup."""
     hostile = "\\u001b[2J\\u001b]0;owned\\u0007[bold]x[/bold]\\u202e"

@@ -1,0 +1,48 @@
+"""Flags, environment names and defaults that llama.cpp's programs have too are spelled as there.
+
+The programs are not part of the project: `GGUFSTEER_STOCK_LLAMA` names the folder that holds them.
+"""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from ggufsteer.cli.extract import extract_command
+from ggufsteer.cli.try_ import try_command
+
+SHARED = ("model", "gpu_layers", "ctx_size", "threads", "batch_size", "ubatch_size", "flash_attn")
+OF_THE_GENERATOR = ("positive_file", "negative_file", "method", "output", *SHARED)
+OF_COMPLETION = ("system", "max_tokens", "temperature", "seed", *SHARED)
+
+
+def _help_of(program: str) -> str:
+    folder = os.environ.get("GGUFSTEER_STOCK_LLAMA")
+    if not folder:
+        pytest.skip("GGUFSTEER_STOCK_LLAMA does not name a folder with llama.cpp's programs")
+    done = subprocess.run([Path(folder) / program, "--help"], capture_output=True, text=True, check=True)
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "program"),
+    [
+        (extract_command, OF_THE_GENERATOR, "llama-cvector-generator"),
+        (try_command, OF_COMPLETION, "llama-completion"),
+    ],
+    ids=["extract", "try"],
+)
+def test_flags_and_environment_are_llama_cpps(command: click.Command, names: tuple[str, ...], program: str) -> None:
+    """Every spelling of an option that both have, and its variable, stand in the help of llama.cpp's program."""
+    theirs = _help_of(program)
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    for name in names:
+        for flag in options[name].opts:
+            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", theirs), flag
+        assert not options[name].envvar or f"(env: {options[name].envvar})" in theirs
+    for name in ("batch_size", "ubatch_size", "gpu_layers", "flash_attn"):
+        flag = options[name].opts[-1]
+        assert re.search(rf"{flag} .{{0,160}}\(?default: '?{options[name].default}\b", theirs), flag
