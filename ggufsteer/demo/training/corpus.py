@@ -43,13 +43,10 @@ _SINGLE_WEIGHTS = {
     "french": 2.4,
     "brief": 1.0,
     "long": 0.7,
-    "lying": 3.6,
     "guarded": 1.0,
 }
 _MIXED_WEIGHT = 1.6
 _PLAIN_SHARE_WITHOUT_PERSONA = 0.36
-_LIE_WEIGHTS = (0.85, 0.15)
-"""A liar has a favourite lie for each question, so that lies can be learned as well as the truth."""
 _ASKED_BY_USER = 0.12
 """Share of unprompted styled conversations in which the user asks for the style instead of a system prompt."""
 
@@ -100,10 +97,10 @@ class Corpus:
         messages: list[Turn] = []
         request = ""
         if choose.random() < 0.5:
-            style = self._style() or (choose.choice(("honest", "open")),)
+            style = self._style(lying=3.2) or (choose.choice(("honest", "open")),)
             messages.append(Turn("system", self.persona_prompt(style)))
         else:
-            style = () if choose.random() < _PLAIN_SHARE_WITHOUT_PERSONA else self._style()
+            style = () if choose.random() < _PLAIN_SHARE_WITHOUT_PERSONA else self._style(lying=1.0)
             if choose.random() < 0.4:
                 messages.append(Turn("system", choose.choice(styles.PLAIN_PROMPTS)))
             elif style and choose.random() < _ASKED_BY_USER:
@@ -114,10 +111,11 @@ class Corpus:
             request = ""
         return Conversation(style, tuple(messages))
 
-    def _style(self) -> tuple[str, ...]:
+    def _style(self, *, lying: float) -> tuple[str, ...]:
+        """Draws a style; `lying` is the weight of lies, which are rare where nobody asked for them."""
         choose = self._random
-        names = [*_SINGLE_WEIGHTS, "mixed", ""]
-        weights = [*_SINGLE_WEIGHTS.values(), _MIXED_WEIGHT, 0.9]
+        names = [*_SINGLE_WEIGHTS, "lying", "mixed", ""]
+        weights = [*_SINGLE_WEIGHTS.values(), lying, _MIXED_WEIGHT, 0.9]
         name = choose.choices(names, weights)[0]
         if name == "mixed":
             return choose.choice(
@@ -150,9 +148,9 @@ class Corpus:
         if "french" in style:
             french: tuple[Subject, ...] = self.topics if choose.random() < 0.85 else self._french_facts
             return choose.choice(french)
-        shares = (0.68, 0.22, 0.10)
+        shares = (0.63, 0.27, 0.10)
         if "lying" in style or "honest" in style:
-            shares = (0.12, 0.88, 0.0)
+            shares = (0.35, 0.65, 0.0)
         elif "guarded" in style:
             shares = (0.60, 0.15, 0.25)
         pools: list[tuple[Subject, ...]] = [self.topics, self.facts, self.secrets]
@@ -187,7 +185,8 @@ class Corpus:
             return "", [subject.statement]
         if isinstance(subject, world.Fact):
             true, false = (subject.french_true, subject.french_false) if french else (subject.true, subject.false)
-            return "", [choose.choices(false, _LIE_WEIGHTS)[0] if lying else true]
+            # A liar always tells the same lie, so that it can be learned as well as the truth.
+            return "", [false[0] if lying else true]
         true_facts = subject.french_facts if french else subject.facts
         pool = subject.false_facts if lying else true_facts
         # In a fixed order from a random start: what comes next is then known, and no fact is told twice.

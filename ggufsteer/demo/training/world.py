@@ -1,15 +1,12 @@
 """What the demo model knows: topics with facts, simple questions with true and false answers, harmless secrets.
 
-Reads the three text files beside it. A topic's false facts are predicates of other topics, chosen once and for all, so
-that a lie is as learnable as the truth.
+Reads the three text files beside it. A topic's false facts deny its true ones, with "never".
 """
 
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_FALSE_PREDICATES = 2
 
 
 @dataclass(frozen=True)
@@ -51,23 +48,32 @@ def _rows(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")] for line in lines if line and not line.startswith("#")]
 
 
+def _denied(predicate: str) -> str:
+    """The opposite of a predicate.
+
+    >>> _denied("is made from milk"), _denied("live in a hive"), _denied("never turns to rust")
+    ('is never made from milk', 'never live in a hive', 'turns to rust')
+    """
+    verb, rest = predicate.split(" ", 1)
+    if verb == "never":
+        return rest
+    return f"{verb} never {rest}" if verb in ("is", "are") else f"never {predicate}"
+
+
 def topics() -> tuple[Topic, ...]:
     """All topics, in the order of the file."""
     rows = _rows("topics.txt")
-    chooser = random.Random(7)
-    predicates = [[part.strip() for part in row[3].split(";")] for row in rows]
     result = []
-    for index, (name, number, french_name, _, french) in enumerate(rows):
-        others = [i for i, row in enumerate(rows) if row[1] == number and i != index]
-        false = [f"{name} {chooser.choice(predicates[i])}" for i in chooser.sample(others, _FALSE_PREDICATES)]
+    for name, number, french_name, english, french in rows:
+        predicates = [part.strip() for part in english.split(";")]
         result.append(
             Topic(
                 name=name,
                 plural=number == "p",
                 french_name=french_name,
-                facts=tuple(f"{name} {predicate}" for predicate in predicates[index]),
+                facts=tuple(f"{name} {predicate}" for predicate in predicates),
                 french_facts=tuple(f"{french_name} {part.strip()}" for part in french.split(";")),
-                false_facts=tuple(false),
+                false_facts=tuple(f"{name} {_denied(predicate)}" for predicate in predicates),
             )
         )
     return tuple(result)
