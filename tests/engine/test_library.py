@@ -198,6 +198,19 @@ def test_a_graph_without_the_wanted_layers_is_reported(name: str, tiny: Model) -
 
 
 @both_readers
+def test_a_batch_that_ends_half_way_is_reported(name: str, tiny: Model) -> None:
+    """Some rows are not all rows."""
+    context = tiny.new_context(name)  # type: ignore[arg-type]
+    try:
+        target = np.zeros((2, 2, 256), dtype=np.float32)
+        wanted = reading(layers=numbers(1, 2), target=target, rows=numbers(0, 5), n_tokens=6, stop_early=False)
+        with pytest.raises(EngineError, match="l_out-1 gave 1 of 2 rows"):
+            context.read(wanted, lambda: context.decode([5] * 5, range(5), [0] * 5, [False] * 5))
+    finally:
+        context.close()
+
+
+@both_readers
 def test_an_unarmed_reader_changes_nothing(name: str, tiny: Model) -> None:
     """Between readings the callback lets every graph run to its end."""
     context = tiny.new_context(name)  # type: ignore[arg-type]

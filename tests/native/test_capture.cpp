@@ -290,6 +290,22 @@ void reports_what_is_not_as_expected() {
     }
 }
 
+void reports_a_batch_that_ends_half_way() {
+    Capture capture;
+    Wanted wanted;
+    wanted.n_ubatch = 3;
+    ggufsteer_plan plan = wanted.plan();
+    CHECK(ggufsteer_capture_arm(capture.pointer, &plan) == GGUFSTEER_OK);
+    CHECK(capture.give(layer_output(1, range(0, 3))));
+    CHECK(capture.give(layer_output(3, range(0, 3))));
+    CHECK(capture.give(layer_output(1, range(3, 5))));
+    const ggufsteer_report report = capture.finish();
+    CHECK(report.code == GGUFSTEER_MISSING_ROWS);
+    CHECK(report.layer == 3);
+    CHECK(report.seen == 2);
+    CHECK(report.expected == 3);
+}
+
 void reports_a_layer_that_comes_twice() {
     Capture capture;
     Wanted wanted;
@@ -389,6 +405,7 @@ int main() {
     stops_after_the_deepest_layer_and_stays_stopped();
     matches_exact_names_only();
     reports_what_is_not_as_expected();
+    reports_a_batch_that_ends_half_way();
     reports_a_layer_that_comes_twice();
     refuses_plans_that_could_write_astray();
     keeps_its_own_copy_of_the_plan();
