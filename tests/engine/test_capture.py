@@ -190,6 +190,24 @@ def test_impossible_rows_are_refused(tokens: tuple[int, ...], rows: tuple[int, .
         TokenSequence(tokens, rows)
 
 
+def test_the_last_layer_asks_for_few_logits_at_a_time(exact: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed for outputs only, and a row of logits for each of thousands of tokens would take gigabytes."""
+    sequences = random_sequences(exact, [70, 3, 20], seed=6)
+    expected = capture(exact, sequences, [2, 3])
+    monkeypatch.setattr("ggufsteer.engine.capture._LARGEST_LOGITS", 4 * exact.n_vocab * 16)
+    batches = []
+    decode = exact.context.decode
+
+    def counted(tokens: list[int], *rest: object) -> None:
+        batches.append(len(tokens))
+        decode(tokens, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(exact.context, "decode", counted)
+    seen = capture(exact, sequences, [2, 3])
+    assert max(batches) == 16
+    assert np.abs(seen - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 def test_states_that_no_memory_can_hold_are_refused_at_once(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every token of very many texts is more than any machine has: said before the first decode, with a mend."""
     monkeypatch.setattr("ggufsteer.engine.backend.physical_memory", lambda: 1 << 30)

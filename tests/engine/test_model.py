@@ -202,6 +202,7 @@ def test_odd_sizes_work(tiny_paths: dict[str, Path], tiny: Model, sizes: dict[st
     with Model.open(tiny_paths["F32"], LoadOptions(**({"n_ctx": 64, "n_threads": 1} | sizes))) as model:  # type: ignore[arg-type]
         states = capture(model, [sequence, sequence], [1, 3])
         assert len(generate(model, [[5, 6], [7, 8, 9]], max_tokens=2)) == 2
+        assert model.context.n_ubatch == min(sizes.get("n_ubatch", 512), model.context.n_batch)
     assert abs(states - capture(tiny, [sequence, sequence], [1, 3])).max() < 1e-2
 
 
