@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufsteer.errors import ExitCode, ModelError
+from ggufsteer.files.model_identity import architecture_of
 from ggufsteer.text import clean
 
 _NO_STATE = "llama.cpp does not name the output of its layers (l_out) for it"
@@ -78,8 +79,8 @@ def check_header(metadata: Mapping[str, Any], path: Path) -> ModelFacts:
         path: The file, for the message.
 
     Raises:
-        ModelError: With the reason, and what to give instead. Exit code 2 where the file is not a language model at
-            all, 1 where it is one that ggufsteer does not support.
+        FileFormatError: The file holds something else than a model (exit code 2).
+        ModelError: It is a part of one (exit code 2), or of an architecture that ggufsteer does not support (1).
     """
     if _part_number(metadata) > 0:
         raise ModelError(
@@ -87,23 +88,7 @@ def check_header(metadata: Mapping[str, Any], path: Path) -> ModelFacts:
             "give the first part (…-00001-of-…); the others are found beside it",
             exit_code=ExitCode.USAGE,
         )
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str) or not architecture:
-        raise ModelError(
-            f"{path}: the key general.architecture is missing",
-            "give a language model in GGUF",
-            exit_code=ExitCode.USAGE,
-        )
-    if architecture == "controlvector":
-        raise ModelError(
-            f"{path} is a control vector, not a model",
-            "give the model with -m, and the vector where a vector is asked for",
-            exit_code=ExitCode.USAGE,
-        )
-    if metadata.get("general.type") == "adapter":
-        raise ModelError(
-            f"{path} is a LoRA adapter, not a model", "give the model it was made for with -m", exit_code=ExitCode.USAGE
-        )
+    architecture = architecture_of(path, metadata)
     reason = _UNSUPPORTED.get(architecture)
     if reason is None and metadata.get(f"{architecture}.attention.causal") is False:
         reason = _ENCODER

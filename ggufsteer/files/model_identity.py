@@ -6,11 +6,12 @@ fits. It does not load the model and does not know llama.cpp.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ggufsteer.errors import FileFormatError
-from ggufsteer.files.gguf import GGUFHeader, payload_hash, read_header
+from ggufsteer.files.gguf import GGUFHeader, MetadataValue, payload_hash, read_header
 
 _LARGEST_COUNT = 1 << 20
 
@@ -45,15 +46,7 @@ def from_header(path: Path | str, header: GGUFHeader | None = None, *, with_hash
     """
     path = Path(path)
     header = read_header(path) if header is None else header
-    architecture = header.metadata.get("general.architecture")
-    if not isinstance(architecture, str) or not architecture:
-        raise FileFormatError(f"{path}: key general.architecture is {architecture!r:.60}, not a name", _MEND)
-    if architecture == "controlvector":
-        raise FileFormatError(
-            f"{path}: is a control vector (general.architecture = 'controlvector'), not a model", _MEND
-        )
-    if header.metadata.get("general.type") == "adapter":
-        raise FileFormatError(f"{path}: is an adapter (general.type = 'adapter'), not a model", _MEND)
+    architecture = architecture_of(path, header.metadata)
     name = header.metadata.get("general.name")
     return ModelIdentity(
         name=name if isinstance(name, str) and name.strip() else path.stem,
@@ -63,6 +56,23 @@ def from_header(path: Path | str, header: GGUFHeader | None = None, *, with_hash
         content_hash=payload_hash(path) if with_hash else "",
         path=path,
     )
+
+
+def architecture_of(path: Path | str, metadata: Mapping[str, MetadataValue]) -> str:
+    """Name a model's architecture; raises `FileFormatError` when the file holds something else than a model."""
+    architecture = metadata.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture:
+        raise FileFormatError(f"{path}: key general.architecture is {architecture!r:.60}, not a name", _MEND)
+    if architecture == "controlvector":
+        raise FileFormatError(
+            f"{path}: is a control vector (general.architecture = 'controlvector'), not a model",
+            "give the model with -m, and the vector where a vector is asked for",
+        )
+    if metadata.get("general.type") == "adapter":
+        raise FileFormatError(
+            f"{path}: is an adapter (general.type = 'adapter'), not a model", "give the model it was made for with -m"
+        )
+    return architecture
 
 
 _MEND = "give the GGUF file of a language model"

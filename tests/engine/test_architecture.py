@@ -6,7 +6,7 @@ import pytest
 
 from ggufsteer.engine.architecture import check_header
 from ggufsteer.engine.model import LoadOptions, Model
-from ggufsteer.errors import ExitCode, ModelError
+from ggufsteer.errors import ExitCode, ModelError, SteerError
 
 PATH = Path("some/model.gguf")
 
@@ -27,16 +27,16 @@ def test_a_model_needs_two_layers(blocks: object) -> None:
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({}, "general.architecture is missing"),
-        ({"general.architecture": 7}, "general.architecture is missing"),
+        ({}, "general.architecture is None"),
+        ({"general.architecture": 7}, "general.architecture is 7"),
         ({"general.architecture": "controlvector"}, "is a control vector"),
-        ({"general.architecture": "llama", "general.type": "adapter"}, "LoRA adapter"),
+        ({"general.architecture": "llama", "general.type": "adapter"}, "is an adapter"),
         ({"split.no": 2, "split.count": 3}, "part 3 of a split model"),
     ],
 )
 def test_what_is_no_model_is_the_askers_mistake(metadata: dict, words: str) -> None:
     """The message names file and reason; exit code 2."""
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(SteerError, match=words) as caught:
         check_header(metadata, PATH)
     assert str(PATH) in caught.value.message
     assert caught.value.hint
