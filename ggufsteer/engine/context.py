@@ -61,6 +61,8 @@ class Context:
             EngineError: llama.cpp could not make it, usually for want of memory.
         """
         self.reader = reader
+        self.reader_note = ""
+        """What a person should know about the reader."""
         self._n_vocab = n_vocab
         self._steering_shape = steering_shape
         self._steering: Float32 | None = None

@@ -87,7 +87,6 @@ class Model:
         self._header = header
         self._pointer = pointer
         self._context: Context | None = None
-        self._reader_note = ""
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(pointer), path)
         self.n_vocab = self.vocabulary.n_tokens
         self.proven_layers: set[int] = set()
@@ -174,8 +173,7 @@ class Model:
     @property
     def reader_note(self) -> str:
         """What a person should know about how hidden states are read; empty when all is as it should be."""
-        _ = self.context
-        return self._reader_note
+        return self.context.reader_note
 
     def new_context(self, reader_name: ReaderName) -> Context:
         """Make a further context on the same weights; the caller closes it.
@@ -186,7 +184,7 @@ class Model:
         """
         if not self._pointer or self.options.vocabulary_only:
             raise ModelError(f"{self.path}: the model is not loaded", "open it with its weights")
-        reader, self._reader_note = open_reader(reader_name)
+        reader, note = open_reader(reader_name)
         # llama.cpp rounds up too, but only after it has cut the batch down to the context.
         n_ctx = -(-(self.options.n_ctx or DEFAULT_CONTEXT) // _CONTEXT_STEP) * _CONTEXT_STEP
         shape = ContextShape(
@@ -197,7 +195,9 @@ class Model:
             n_threads=self.options.n_threads or backend.physical_cores(),
             flash_attention=self.options.flash_attention,
         )
-        return Context(self._pointer, shape, reader, self.n_vocab, (self.n_layer - 1, self.n_embd))
+        context = Context(self._pointer, shape, reader, self.n_vocab, (self.n_layer - 1, self.n_embd))
+        context.reader_note = note
+        return context
 
     def _parallel_sequences(self) -> int:
         # Recurrent layers keep one large state a sequence, and cut batches so that rows change their order.
