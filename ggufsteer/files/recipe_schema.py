@@ -256,7 +256,7 @@ class EvaluationItem(Part):
 
 
 class Evaluation(Part):
-    """What the finished vector is measured on; nothing of it is used to make the vector."""
+    """What the finished vector is measured on; nothing of it but `neutral` is used to make the vector."""
 
     questions: OptionalTexts = ()
     topics: OptionalTexts = ()
@@ -264,6 +264,7 @@ class Evaluation(Part):
     """Words that show the positive side."""
     opposite_marks: OptionalTexts = ()
     neutral: OptionalTexts = ()
+    """Text that has nothing to do with the concept; the methods "lda" and "crosscov" see the contrast against it."""
     system_prompt: Text | None = None
     """The prompt that a vector has to be better than."""
     items: Annotated[tuple[EvaluationItem, ...], AfterValidator(_distinct)] = ()

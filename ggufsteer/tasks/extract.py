@@ -114,7 +114,7 @@ def extract(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) ->
         n_pairs=contrast.n_pairs,
         n_held_out=sum(contrast.held_out),
         n_tokens=contrast.n_tokens,
-        warnings=(*contrast.warnings, *_warnings(reports)),
+        warnings=tuple(filter(None, (model.reader_note, *contrast.warnings, *_warnings(reports)))),
     )
 
 

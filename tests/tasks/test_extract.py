@@ -235,3 +235,10 @@ def test_a_model_that_says_nothing_is_refused(tiny: Model, monkeypatch: pytest.M
     monkeypatch.setattr(engine, "generate", lambda _, prompts, **__: [silence] * len(prompts))
     with pytest.raises(SteerError, match="empty answer"):
         extract(recipe({**PERSONAS, "kind": "responses"}), tiny)
+
+
+def test_a_missing_native_library_is_said(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower way of reading gives the same vector, and a person is told of it."""
+    assert not any("twin" in warning for warning in extract(recipe(), tiny).warnings)
+    monkeypatch.setattr(tiny.context, "reader_note", "its Python twin takes its place")
+    assert "its Python twin takes its place" in extract(recipe(), tiny).warnings
