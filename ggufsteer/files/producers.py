@@ -65,6 +65,8 @@ def aligned(producer: str, directions: Mapping[int, Direction]) -> tuple[dict[in
 
     The result may be empty: a file with `direction.1` alone holds nothing but layer 0.
     """
+    if producer == "repeng":
+        return dict(directions), (_AFTER_THE_NORM,)
     if producer not in _OFF_BY_ONE:
         return dict(directions), ()
     notes = [f"{producer} stores the difference of layer N-1 as direction.N: all layers were moved down by one"]
@@ -76,6 +78,7 @@ def aligned(producer: str, directions: Mapping[int, Direction]) -> tuple[dict[in
     return moved, tuple(notes)
 
 
+_AFTER_THE_NORM = "repeng measures the model's last layer after the final norm: leave that layer out if it is there"
 _SAY_SO = "say producer=repeng, cvector-generator or jukofyork if you know better"
 
 

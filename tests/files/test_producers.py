@@ -100,6 +100,7 @@ def test_an_aligned_file_keeps_its_layers(tmp_path: Path) -> None:
     vector = read_vector(_like_repeng(tmp_path / "v.gguf"))
     assert [int(np.argmax(vector.directions[layer])) for layer in vector.layers] == [1, 2, 3]
     assert vector.provenance.model_hint == "mistral"
+    assert "after the final norm" in vector.notes[1]
 
 
 @pytest.mark.parametrize(
