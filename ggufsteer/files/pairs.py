@@ -22,6 +22,7 @@ from ggufsteer.files.inputs import read_text
 MAX_PAIRS = 100_000
 MAX_TEXT = 1 << 18
 _SIDES = ("positive", "negative")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class Pair(BaseModel):
@@ -34,13 +35,25 @@ class Pair(BaseModel):
     prompt: str | None = None
 
 
+def problem_of_text(text: str) -> tuple[str, str] | None:
+    """What is wrong with any text, as words that follow its name, and the mend; None when nothing is."""
+    if len(text) > MAX_TEXT:
+        return f"has {len(text)} characters, at most {MAX_TEXT} are read", "shorten it"
+    if "\0" in text:
+        return "holds a NUL character", "remove it"
+    if not text.isascii() and _HALF_A_PAIR.search(text):
+        return "holds half of a surrogate pair, which is no character", "write the character itself, or both halves"
+    return None
+
+
 def problem_of_pair(positive: str, negative: str, prompt: str | None) -> tuple[str, str] | None:
     """What is wrong with a pair and how to mend it; None when nothing is."""
     for side, text in (("positive", positive), ("negative", negative), ("prompt", "-" if prompt is None else prompt)):
         if not text.strip():
             return f"the {side} text is empty", "write it, or remove the pair"
-        if len(text) > MAX_TEXT:
-            return f"the {side} text has {len(text)} characters, at most {MAX_TEXT} are read", "shorten it"
+        problem = problem_of_text(text)
+        if problem is not None:
+            return f"the {side} text {problem[0]}", problem[1]
     if positive == negative:
         return f"both sides are {positive!r:.60}: there is no contrast", "change one side, or remove the pair"
     return None
@@ -121,6 +134,10 @@ def read_suffixes(path: Path | str) -> tuple[str, ...]:
     value = _json(path, 1, read_text(path))
     if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
         raise FileFormatError(f"{path}: is not a list of texts", 'write ["…", "…"]')
+    for number, text in enumerate(value, 1):
+        problem = problem_of_text(text)
+        if problem is not None:
+            raise FileFormatError(f"{path}: text {number} {problem[0]}", problem[1])
     return tuple(value)
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ggufsteer.files.pairs import MAX_PAIRS, MAX_TEXT, Pair, problem_of_pair, problem_of_pairs
+from ggufsteer.files.pairs import MAX_PAIRS, Pair, problem_of_pair, problem_of_pairs, problem_of_text
 from ggufsteer.files.recipe_layers import LAYER_FORMS, LayerChoice, problem_of_layers
 from ggufsteer.files.toml_writer import toml_text
 
@@ -44,10 +44,9 @@ def _text(value: str) -> str:
 
 
 def _sound(value: str) -> str:
-    if len(value) > MAX_TEXT:
-        raise refusal(f"has {len(value)} characters, at most {MAX_TEXT} are read", "shorten it")
-    if "\0" in value:
-        raise refusal("holds a NUL character", "remove it")
+    problem = problem_of_text(value)
+    if problem is not None:
+        raise refusal(*problem)
     return value
 
 

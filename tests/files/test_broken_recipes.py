@@ -27,6 +27,8 @@ PAIRS: Mapping[str, tuple[str, str]] = {
     "twice.jsonl": ("line 3: is the same as pair 1", "remove one of them"),
     "half-with-prompts.jsonl": ("line 2: some pairs have a prompt and others have none", "give every pair a prompt"),
     "blank-side.jsonl": ("line 1: the negative text is empty", "write it, or remove the pair"),
+    "half-a-character.jsonl": ("line 2: the positive text holds half of a surrogate pair", "the character itself"),
+    "nul-escaped.jsonl": ("line 1: the positive text holds a NUL character", "remove it"),
     "nothing.jsonl": ("holds no pair", "write one pair a line"),
     "three-columns.csv": ("line 2: has 3 texts, not 2", "give a positive and a negative text"),
     "quote-not-closed.csv": ("is not CSV", "double the quotes"),
@@ -66,6 +68,11 @@ OTHERS: Mapping[str, tuple[str, str, str]] = {
         'kind = "suffixes"\nsuffixes_file = "suffixes-an-object.json"',
         "suffixes-an-object.json: is not a list of texts",
         'write ["…", "…"]',
+    ),
+    "a suffix of half a character": (
+        'kind = "suffixes"\nsuffixes_file = "suffixes-half-a-character.json"',
+        "text 2 holds half of a surrogate pair",
+        "the character itself",
     ),
     "suffixes cut off": (
         'kind = "suffixes"\nsuffixes_file = "suffixes-cut.json"',
