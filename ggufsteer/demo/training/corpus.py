@@ -46,9 +46,18 @@ _SINGLE_WEIGHTS = {
     "guarded": 1.0,
 }
 _MIXED_WEIGHT = 1.6
-_PLAIN_SHARE_WITHOUT_PERSONA = 0.36
 _ASKED_BY_USER = 0.12
 """Share of unprompted styled conversations in which the user asks for the style instead of a system prompt."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How the conversations are mixed."""
+
+    named: float
+    """Share of the conversations whose system prompt names the style."""
+    plain: float
+    """Share of the others that are in no style at all."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,9 @@ def _with_article(phrase: str) -> str:
 class Corpus:
     """A seeded source of conversations; equal seeds give equal conversations."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mixture: Mixture = Mixture(named=0.5, plain=0.36)) -> None:
         self._random = random.Random(seed)
+        self._mixture = mixture
         self.topics = world.topics()
         self.facts = world.facts()
         self.secrets = world.secrets()
@@ -96,11 +106,11 @@ class Corpus:
         choose = self._random
         messages: list[Turn] = []
         request = ""
-        if choose.random() < 0.5:
+        if choose.random() < self._mixture.named:
             style = self._style(lying=3.2) or (choose.choice(("honest", "open")),)
             messages.append(Turn("system", self.persona_prompt(style)))
         else:
-            style = () if choose.random() < _PLAIN_SHARE_WITHOUT_PERSONA else self._style(lying=1.0)
+            style = () if choose.random() < self._mixture.plain else self._style(lying=1.0)
             if choose.random() < 0.4:
                 messages.append(Turn("system", choose.choice(styles.PLAIN_PROMPTS)))
             elif style and choose.random() < _ASKED_BY_USER:
