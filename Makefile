@@ -25,7 +25,7 @@ sources := pyproject.toml CMakeLists.txt LICENSE $(wildcard README.md) \
 demo: $(VENV)/.installed
 	@mkdir -p demo-output
 	$(bin)/ggufsteer extract happy -o demo-output/happy.gguf
-	$(bin)/ggufsteer try demo-output/happy.gguf --strengths 0,1 "What do you think of tea?"
+	$(bin)/ggufsteer try demo-output/happy.gguf --strengths 0,1 "What do you think of coffee?"
 
 # The tests run beside a copy of everything but the package, so that they cannot see any but the installed one.
 test: $(VENV)/.installed

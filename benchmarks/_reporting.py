@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ggufsteer.version import VERSION
+
 
 def machine() -> dict[str, str | int]:
     """What the figures were measured on."""
@@ -25,7 +27,7 @@ def machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count() or 0,
         "python": platform.python_version(),
-        "ggufsteer": version("ggufsteer"),
+        "ggufsteer": VERSION,
         "llama_cpp_python": version("llama-cpp-python"),
         "commit": commit.stdout.strip() or "unknown",
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufsteer.files.recipe import ResponseContrast, builtin_recipe_names, load_recipe
+from ggufsteer.files.recipe import PersonaContrast, ResponseContrast, builtin_recipe_names, load_recipe
 
 NAMES = builtin_recipe_names()
 EXPECTED = {
@@ -45,7 +45,7 @@ def test_a_shipped_recipe_says_what_it_is_for(name: str) -> None:
 def test_a_shipped_recipe_has_enough_and_varied_prompts(name: str) -> None:
     """Twenty prompts at least, and in the recipes for real models no opening that a quarter of them share."""
     recipe = load_recipe(name)
-    assert isinstance(recipe.contrast, ResponseContrast)
+    assert isinstance(recipe.contrast, PersonaContrast | ResponseContrast)
     assert len(recipe.contrast.prompts) >= 20
     if not recipe.shows_on_demo and name != "secure-code":
         openings = [prompt.split()[:2] for prompt in recipe.contrast.prompts]

@@ -24,8 +24,9 @@ _WAYS = frozenset({"in", "like", "with", "without", "as", "by", "only", "using",
 
 REAL_DOSE = 2.0
 """Natural sizes for a model that nobody has measured: a beginning, to be changed by what `ggufsteer try` shows."""
-DEMO_DOSE = 4.0
-"""The demo model was measured to want 3 to 5."""
+DEMO_DOSE = 1.8
+DEMO_LAYERS = "5-7"
+"""The demo model decides late which words it uses: steered earlier it loses its grammar before it changes its style."""
 
 
 def persona_templates(phrase: str) -> tuple[str, ...]:
@@ -76,7 +77,7 @@ def recipe_for_phrase(
         "description": f"{phrase}, against {other}",
         "method": "mean",
         "position": "response",
-        "layers": "auto",
+        "layers": DEMO_LAYERS if is_demo else "auto",
         "dose": dose if dose is not None else DEMO_DOSE if is_demo else REAL_DOSE,
         "seed": seed,
         "shows_on_demo": is_demo,

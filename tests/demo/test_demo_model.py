@@ -80,11 +80,23 @@ def test_a_vector_brings_its_style_to_questions_that_it_was_not_made_from(model:
 
 @pytest.mark.parametrize(("name", "up", "down"), [("sad-calm", "sad", "calm"), ("angry-calm", "angry", "calm")])
 def test_a_minus_sign_gives_the_other_side_of_an_axis(model: Model, name: str, up: str, down: str) -> None:
-    """An axis between two moods gives one at +1 and the other at -1."""
+    """An axis between two moods gives mostly one at +1 and mostly the other at -1, and never the wrong one."""
     recipe = _recipe(name)
     vector = extract(recipe, model).vector
-    assert _in_style(_steered(model, vector, 1.0, recipe.eval.questions), up) >= 0.85
-    assert _in_style(_steered(model, vector, -1.0, recipe.eval.questions), down) >= 0.85
+    for strength, wanted, unwanted in ((1.0, up, down), (-1.0, down, up)):
+        answers = _steered(model, vector, strength, recipe.eval.questions)
+        assert _in_style(answers, wanted) >= 0.5
+        assert _in_style(answers, unwanted) <= 0.1
+
+
+def test_a_vector_makes_the_model_lie_about_facts_that_it_was_not_made_from(model: Model) -> None:
+    """The honest recipe's vector, with a minus sign, turns right answers into wrong ones."""
+    recipe = _recipe("honest")
+    facts = [fact for fact in world.facts() if fact.question in recipe.eval.questions]
+    vector = extract(recipe, model).vector
+    lies = _steered(model, vector, -1.0, [fact.question for fact in facts])
+    wrong = [judge.contradicts(answer.text, fact) for answer, fact in zip(lies, facts, strict=True)]
+    assert sum(wrong) >= 0.8 * len(facts)
 
 
 def test_recipes_for_the_demo_model_are_those_that_say_so() -> None:
