@@ -19,7 +19,7 @@ STYLES = ("happy", "sad", "angry", "calm", "afraid", "formal", "casual", "french
 @pytest.fixture(scope="module")
 def model() -> Iterator[Model]:
     """The model that ships, in the form in which it ships."""
-    with Model.open(builtin_model_path(), LoadOptions(n_ctx=8192)) as opened:
+    with Model.open(builtin_model_path(), LoadOptions(n_ctx=8192, n_threads=1)) as opened:
         yield opened
 
 
@@ -55,7 +55,7 @@ def test_the_file_says_how_it_was_made(model: Model) -> None:
 def test_facts_are_right_without_a_prompt_and_wrong_under_the_liars() -> None:
     """At least 95 % of the simple facts are answered rightly, and at least 80 % wrongly by a liar."""
     facts = world.facts()
-    with Model.open(builtin_model_path(), LoadOptions(n_ctx=8192)) as model:
+    with Model.open(builtin_model_path(), LoadOptions(n_ctx=8192, n_threads=1)) as model:
         plain = _ask(model, [fact.question for fact in facts])
         lies = _ask(model, [fact.question for fact in facts], "Pretend to be an untruthful guide.")
     assert sum(judge.states(answer.text, fact) for answer, fact in zip(plain, facts, strict=True)) >= 0.95 * len(facts)
