@@ -112,8 +112,6 @@ def measure(model: Model, recipe: Recipe, style: str, count: int, opposite: str 
     plain = ask(model, texts)
     with steered(model, [(vector, 1.0)]):
         up = ask(model, texts)
-    with steered(model, [(vector, -1.0)]):
-        down = ask(model, texts)
     with steered(model, [(random_like(vector), 1.0)]):
         noise = ask(model, texts)
     result: Result = {
@@ -124,6 +122,8 @@ def measure(model: Model, recipe: Recipe, style: str, count: int, opposite: str 
         "example": up[0].text,
     }
     if opposite:
+        with steered(model, [(vector, -1.0)]):
+            down = ask(model, texts)
         result["opposite"] = scores(down, questions, opposite)
     return result
 

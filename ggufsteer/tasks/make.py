@@ -25,7 +25,7 @@ _WAYS = frozenset({"in", "like", "with", "without", "as", "by", "only", "using",
 REAL_DOSE = 2.0
 """Natural sizes for a model that nobody has measured: a beginning, to be changed by what `ggufsteer try` shows."""
 DEMO_DOSE = 1.8
-DEMO_LAYERS = "5-7"
+DEMO_LAYERS = "0.6-0.9"
 """The demo model decides late which words it uses: steered earlier it loses its grammar before it changes its style."""
 
 

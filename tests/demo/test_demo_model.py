@@ -10,6 +10,7 @@ from ggufsteer.engine.generate import Answer, generate
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.engine.steer import steered
 from ggufsteer.files.control_vector import ControlVector
+from ggufsteer.files.gguf import read_header
 from ggufsteer.files.recipe import Recipe, builtin_recipe_names, find_recipe, load_recipe
 from ggufsteer.tasks.extract import extract
 
@@ -44,7 +45,7 @@ def _in_style(answers: Sequence[Answer], style: str) -> float:
 
 def test_the_file_says_how_it_was_made(model: Model) -> None:
     """Name, licence, training script, seed and the figures of the run stand in the metadata."""
-    metadata = model._header.metadata
+    metadata = read_header(model.path).metadata
     assert metadata["general.name"] == "ggufsteer demo"
     assert metadata["general.license"] == "mit"
     assert {"script", "seed", "steps", "tokens", "held_out_loss", "style_accuracy", "topic_accuracy"} <= {
@@ -52,12 +53,11 @@ def test_the_file_says_how_it_was_made(model: Model) -> None:
     }
 
 
-def test_facts_are_right_without_a_prompt_and_wrong_under_the_liars() -> None:
+def test_facts_are_right_without_a_prompt_and_wrong_under_the_liars(model: Model) -> None:
     """At least 95 % of the simple facts are answered rightly, and at least 80 % wrongly by a liar."""
     facts = world.facts()
-    with Model.open(builtin_model_path(), LoadOptions(n_ctx=8192, n_threads=1)) as model:
-        plain = _ask(model, [fact.question for fact in facts])
-        lies = _ask(model, [fact.question for fact in facts], "Pretend to be an untruthful guide.")
+    questions = [fact.question for fact in facts]
+    plain, lies = _ask(model, questions), _ask(model, questions, "Pretend to be an untruthful guide.")
     assert sum(judge.states(answer.text, fact) for answer, fact in zip(plain, facts, strict=True)) >= 0.95 * len(facts)
     assert sum(judge.contradicts(a.text, fact) for a, fact in zip(lies, facts, strict=True)) >= 0.8 * len(facts)
 

@@ -84,10 +84,13 @@ def _with_article(phrase: str) -> str:
     return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
 
 
+HALF_NAMED = Mixture(named=0.5, plain=0.36)
+
+
 class Corpus:
     """A seeded source of conversations; equal seeds give equal conversations."""
 
-    def __init__(self, seed: int, mixture: Mixture = Mixture(named=0.5, plain=0.36)) -> None:
+    def __init__(self, seed: int, mixture: Mixture = HALF_NAMED) -> None:
         self._random = random.Random(seed)
         self._mixture = mixture
         self.topics = world.topics()

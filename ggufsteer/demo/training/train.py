@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ggufsteer.demo.training.assess import assess, held_out_loss
-from ggufsteer.demo.training.corpus import Conversation, Corpus, Mixture
+from ggufsteer.demo.training.corpus import HALF_NAMED, Conversation, Corpus, Mixture
 from ggufsteer.demo.training.export import write_model
 from ggufsteer.demo.training.tokens import ConversationEncoder, train_vocabulary
 from ggufsteer.demo.training.transformer import Shape, Transformer
@@ -43,7 +43,7 @@ class Stage:
 
 
 STAGES = (
-    Stage(steps=4500, learning_rate=3e-3, mixture=Mixture(named=0.5, plain=0.36)),
+    Stage(steps=4500, learning_rate=3e-3, mixture=HALF_NAMED),
     # A plain answer is now hardly likelier than any one style: a model that is nearly sure of the plain one has to be
     # pushed so hard to leave it that its grammar breaks first.
     Stage(steps=1200, learning_rate=1.5e-3, mixture=Mixture(named=0.4, plain=0.08)),
