@@ -6,15 +6,13 @@ Every refusal names the file and the line. It does not know how a pair becomes t
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any, NamedTuple, overload
 
 from ggufsteer.errors import FileFormatError
 from ggufsteer.files.inputs import read_text
@@ -25,14 +23,60 @@ _SIDES = ("positive", "negative")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
-class Pair(BaseModel):
+class Pair(NamedTuple):
     """Two texts that differ in the concept. With a `prompt` they are two answers to it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     positive: str
     negative: str
     prompt: str | None = None
+
+
+class Pairs(Sequence[Pair]):
+    """Many pairs as one run of UTF-8, which takes half the memory of the texts alone as objects."""
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        """Take pairs as they come; each may be forgotten as soon as it was taken. None may hold half a character."""
+        self._text = bytearray()
+        # Three ends for each pair. An empty prompt stands for none: a sound pair has no empty text.
+        self._ends = array("Q", [0])
+        for pair in pairs:
+            for text in (pair.positive, pair.negative, pair.prompt or ""):
+                self._text += text.encode()
+                self._ends.append(len(self._text))
+
+    def __len__(self) -> int:
+        return len(self._ends) // 3
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+
+    def __getitem__(self, index: int | slice) -> Pair | Pairs:
+        if isinstance(index, slice):
+            return Pairs(self[number] for number in range(*index.indices(len(self))))
+        first = 3 * range(len(self))[index]
+        start, *ends = self._ends[first : first + 4]
+        texts = []
+        for end in ends:
+            texts.append(self._text[start:end].decode())
+            start = end
+        return Pair(texts[0], texts[1], texts[2] or None)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[number] for number in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pairs):
+            return NotImplemented
+        return self._ends == other._ends and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(bytes(self._text))
+
+    def __repr__(self) -> str:
+        return f"Pairs({list(self)!r})"
 
 
 def problem_of_text(text: str) -> tuple[str, str] | None:
@@ -59,21 +103,22 @@ def problem_of_pair(positive: str, negative: str, prompt: str | None) -> tuple[s
     return None
 
 
-def problem_of_pairs(pairs: Iterable[Pair]) -> tuple[int, str, str] | None:
+def problem_of_pairs(pairs: Sequence[Pair]) -> tuple[int, str, str] | None:
     """The first pair (from 0) that does not go with those before it, what is wrong, and the mend; None when all do."""
-    first_of: dict[Pair, int] = {}
+    # The pairs themselves would be unpacked all at once; equal hashes are looked into.
+    seen: set[int] = set()
     with_prompt: bool | None = None
     for index, pair in enumerate(pairs):
-        if pair in first_of:
-            return index, f"is the same as pair {first_of[pair] + 1}", "remove one of them"
+        if hash(pair) in seen and (first := pairs.index(pair)) < index:
+            return index, f"is the same as pair {first + 1}", "remove one of them"
         if with_prompt is not None and with_prompt != (pair.prompt is not None):
             return index, "some pairs have a prompt and others have none", "give every pair a prompt, or none"
-        first_of[pair] = index
+        seen.add(hash(pair))
         with_prompt = pair.prompt is not None
     return None
 
 
-def read_pairs(path: Path | str) -> tuple[Pair, ...]:
+def read_pairs(path: Path | str) -> Pairs:
     """Read pairs from a .jsonl, .csv, or .txt / .tsv file.
 
     JSONL: an object {"positive", "negative"[, "prompt"]} or a list of two texts a line. CSV: two columns, or any order
@@ -87,50 +132,61 @@ def read_pairs(path: Path | str) -> tuple[Pair, ...]:
             f"{path}: the ending '{path.suffix}' does not tell what kind of pairs file it is",
             f"use one of {', '.join(_READERS)}",
         )
-    rows = reader(path, read_text(path))
-    pairs = [_pair(path, line, row) for line, row in rows]
-    _check_all(path, pairs, [line for line, _ in rows])
-    return tuple(pairs)
+    return _packed(path, reader(path, read_text(path)))
 
 
-def read_prompt_files(positive: Path | str, negative: Path | str, *, escapes: bool = True) -> tuple[Pair, ...]:
+def read_prompt_files(positive: Path | str, negative: Path | str, *, escapes: bool = True) -> Pairs:
     """Pair the lines of two files, as llama.cpp's cvector-generator does; empty lines are skipped.
 
     `escapes` turns \\n, \\t and kin into the characters that they stand for. Raises `FileFormatError` when the numbers
     of lines differ (cvector-generator writes NaN or aborts then), or a pair has two equal sides.
     """
-    sides = [read_prompts(path, escapes=escapes) for path in (positive, negative)]
-    if len(sides[0]) != len(sides[1]):
+    sides = [_read_prompts(path) for path in (positive, negative)]
+    counts = [_count(side) for side in sides]
+    if counts[0] != counts[1]:
         raise FileFormatError(
-            f"{positive} has {len(sides[0])} lines and {negative} has {len(sides[1])}: they cannot be paired",
+            f"{positive} has {counts[0]} lines and {negative} has {counts[1]}: they cannot be paired",
             "give both files the same number of non-empty lines",
         )
-    pairs = []
-    for (line, first), (_, second) in zip(*sides, strict=True):
-        pairs.append(_pair(Path(positive), line, {"positive": first, "negative": second}))
-    _check_all(Path(positive), pairs, [line for line, _ in sides[0]])
-    return tuple(pairs)
+    spelt = unescape if escapes else str
+    both = zip(*map(_prompts, sides), strict=True)
+    return _packed(Path(positive), ((line, [spelt(first), spelt(second)]) for (line, first), (_, second) in both))
 
 
-def read_prompts(path: Path | str, *, escapes: bool = True) -> list[tuple[int, str]]:
-    """The non-empty lines of a text file with their line numbers; raises `FileFormatError` when there is none."""
-    lines = [
-        (number, unescape(line) if escapes else line)
-        for number, line in enumerate(read_text(path).split("\n"), 1)
-        if line
-    ]
-    if not lines:
+def _read_prompts(path: Path | str) -> str:
+    """Return a text with at least one line that is not empty, and not too many."""
+    text = read_text(path)
+    count = _count(text)
+    if not count:
         raise FileFormatError(f"{path}: holds no text", "write one prompt a line")
-    if len(lines) > MAX_PAIRS:
-        raise FileFormatError(f"{path}: has {len(lines)} lines, at most {MAX_PAIRS} are read", "use fewer")
-    return lines
+    if count > MAX_PAIRS:
+        raise FileFormatError(f"{path}: has {count} lines, at most {MAX_PAIRS} are read", "use fewer")
+    return text
+
+
+def _prompts(text: str) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in _lines(text) if line)
+
+
+def _count(text: str) -> int:
+    return sum(1 for _ in _prompts(text))
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers, one at a time: as a list they would take twice the text's memory again."""
+    start, number = 0, 1
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield number, text[start:end]
+        start, number = end + 1, number + 1
 
 
 def read_suffixes(path: Path | str) -> tuple[str, ...]:
     """Suffixes from a .json file (a list of texts, as repeng ships them) or a text file with one a line."""
     path = Path(path)
     if path.suffix.lower() != ".json":
-        return tuple(text for _, text in read_prompts(path, escapes=False))
+        return tuple(text for _, text in _prompts(_read_prompts(path)))
     value = _json(path, 1, read_text(path))
     if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
         raise FileFormatError(f"{path}: is not a list of texts", 'write ["…", "…"]')
@@ -157,8 +213,8 @@ def unescape(text: str) -> str:
 Row = tuple[int, Any]
 
 
-def _jsonl_rows(path: Path, text: str) -> list[Row]:
-    return [(number, _json(path, number, line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+def _jsonl_rows(path: Path, text: str) -> Iterator[Row]:
+    return ((number, _json(path, number, line)) for number, line in _lines(text) if line.strip())
 
 
 def _json(path: Path, line: int, text: str) -> Any:
@@ -173,19 +229,28 @@ def _json(path: Path, line: int, text: str) -> Any:
         raise FileFormatError(f"{path}: line {line}: is not usable JSON: {error}", "write it plainly") from error
 
 
-def _csv_rows(path: Path, text: str) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[Row] = []
+def _csv_rows(path: Path, text: str) -> Iterator[Row]:
+    reader = csv.reader((f"{line}\n" for _, line in _lines(text)), strict=True)
+    names: list[str] | None = None
     try:
-        rows.extend((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if names is None:
+                names = _header(row)
+                if names:
+                    continue
+            yield reader.line_num, _named(path, reader.line_num, names, row) if names else row
     except csv.Error as error:
         raise FileFormatError(
             f"{path}: line {reader.line_num}: is not CSV: {error}", 'double the quotes inside quoted cells: ""'
         ) from error
-    if rows and set(_SIDES) <= {cell.strip().lower() for cell in rows[0][1]}:
-        names = [cell.strip().lower() for cell in rows[0][1]]
-        return [(line, _named(path, line, names, row)) for line, row in rows[1:]]
-    return rows
+
+
+def _header(row: list[str]) -> list[str]:
+    """Return the names of the columns; none where the first row is no header."""
+    names = [cell.strip().lower() for cell in row]
+    return names if set(_SIDES) <= set(names) else []
 
 
 def _named(path: Path, line: int, names: list[str], row: list[str]) -> dict[str, str]:
@@ -196,11 +261,11 @@ def _named(path: Path, line: int, names: list[str], row: list[str]) -> dict[str,
     return dict(zip(names, row, strict=True))
 
 
-def _txt_rows(_path: Path, text: str) -> list[Row]:
-    return [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+def _txt_rows(_path: Path, text: str) -> Iterator[Row]:
+    return ((number, line.split("\t")) for number, line in _lines(text) if line.strip())
 
 
-_READERS: Mapping[str, Callable[[Path, str], list[Row]]] = MappingProxyType(
+_READERS: Mapping[str, Callable[[Path, str], Iterator[Row]]] = MappingProxyType(
     {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".txt": _txt_rows, ".tsv": _txt_rows}
 )
 
@@ -233,7 +298,15 @@ def _pair(path: Path, line: int, row: Any) -> Pair:
     return Pair(**row)
 
 
-def _check_all(path: Path, pairs: list[Pair], lines: list[int]) -> None:
+def _packed(path: Path, rows: Iterable[Row]) -> Pairs:
+    lines = array("Q")
+
+    def sound() -> Iterator[Pair]:
+        for line, row in rows:
+            lines.append(line)
+            yield _pair(path, line, row)
+
+    pairs = Pairs(sound())
     if not pairs:
         raise FileFormatError(f"{path}: holds no pair", "write one pair a line")
     if len(pairs) > MAX_PAIRS:
@@ -242,3 +315,4 @@ def _check_all(path: Path, pairs: list[Pair], lines: list[int]) -> None:
     if problem is not None:
         index, what, mend = problem
         raise FileFormatError(f"{path}: line {lines[index]}: {what}", mend)
+    return pairs

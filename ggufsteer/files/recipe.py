@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ggufsteer.errors import FileFormatError, RecipeError
 from ggufsteer.files.atomic import write_text_atomically
 from ggufsteer.files.inputs import read_text
-from ggufsteer.files.pairs import Pair, read_pairs, read_prompt_files, read_suffixes
+from ggufsteer.files.pairs import Pair, Pairs, read_pairs, read_prompt_files, read_suffixes
 from ggufsteer.files.recipe_problems import recipe_error
 from ggufsteer.files.recipe_schema import (
     Contrast,
@@ -28,8 +28,8 @@ from ggufsteer.files.recipe_schema import (
     Recipe,
     ResponseContrast,
     SuffixContrast,
-    render,
 )
+from ggufsteer.files.recipe_texts import render
 from ggufsteer.text import nearest
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "EvaluationItem",
     "Pair",
     "PairContrast",
+    "Pairs",
     "PersonaContrast",
     "Recipe",
     "ResponseContrast",
@@ -161,11 +162,9 @@ def _with_files_inlined(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     rest = {key: value for key, value in contrast.items() if key not in ("file", "suffixes_file")}
     if contrast["kind"] == "files":
         files = [_beside(folder, key, contrast[key]) for key in ("positive_file", "negative_file")]
-        pairs = read_prompt_files(*files, escapes=contrast.get("escapes", True))
-        rest = {"kind": "pairs", "pairs": tuple((pair.positive, pair.negative) for pair in pairs)}
+        rest = {"kind": "pairs", "pairs": read_prompt_files(*files, escapes=contrast.get("escapes", True))}
     elif contrast["kind"] == "pairs":
-        pairs = read_pairs(_beside(folder, "file", contrast["file"]))
-        rest["pairs"] = tuple(pair.model_dump(exclude_none=True) for pair in pairs)
+        rest["pairs"] = read_pairs(_beside(folder, "file", contrast["file"]))
     else:
         rest["suffixes"] = read_suffixes(_beside(folder, "suffixes_file", contrast["suffixes_file"]))
     return {**table, "contrast": rest}

@@ -153,7 +153,7 @@ def _keys_at(path: list[int | str], location: tuple[int | str, ...]) -> Iterable
     if len(path) == 1:
         return Recipe.model_fields
     if path[0] == "contrast":
-        return Pair.model_fields if len(path) > 2 else CONTRAST_KINDS[str(location[1])].model_fields
+        return Pair._fields if len(path) > 2 else CONTRAST_KINDS[str(location[1])].model_fields
     return EvaluationItem.model_fields if len(path) > 2 else Evaluation.model_fields
 
 

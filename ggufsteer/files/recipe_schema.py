@@ -6,8 +6,9 @@ It knows no files and no models. Errors leave here in pydantic's words; `recipe_
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-import string
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,92 +17,32 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
+    PlainSerializer,
     PrivateAttr,
+    WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from ggufsteer.files.pairs import MAX_PAIRS, Pair, problem_of_pair, problem_of_pairs, problem_of_text
+from ggufsteer.files.pairs import MAX_PAIRS, Pair, Pairs, problem_of_pair, problem_of_pairs
 from ggufsteer.files.recipe_layers import LAYER_FORMS, LayerChoice, problem_of_layers
-from ggufsteer.files.toml_writer import toml_text
+from ggufsteer.files.recipe_texts import (
+    OptionalTexts,
+    Persona,
+    Personas,
+    SuffixTemplate,
+    Templates,
+    Text,
+    Texts,
+    distinct,
+    refusal,
+)
+from ggufsteer.files.toml_writer import toml_pieces
 
 POSITIONS = ("last", "prompt", "response", "all")
 Method = Literal["mean", "pca", "pca_diff", "lda", "logistic", "crosscov"]
 _NAME = re.compile(r"\w(?:[\w .+-]{0,62}[\w+-])?")
 _HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(?::[\w.-]+)?")
-
-
-def refusal(problem: str, mend: str, key: str = "") -> PydanticCustomError:
-    """An error that already speaks our words; `key` is added to the place where pydantic found it."""
-    # Values go in as context, because pydantic reads braces in the template itself.
-    return PydanticCustomError("refusal", "{problem}", {"problem": problem, "mend": mend, "key": key})
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise refusal("is empty", "write some text")
-    return _sound(value)
-
-
-def _sound(value: str) -> str:
-    problem = problem_of_text(value)
-    if problem is not None:
-        raise refusal(*problem)
-    return value
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    first_of: dict[Any, int] = {}
-    for index, value in enumerate(values):
-        if value in first_of:
-            shown = f"{value!r:.60}" if isinstance(value, str) else "it"
-            raise refusal(f"{shown} stands there twice (also at [{first_of[value]}])", "remove one", f"[{index}]")
-        first_of[value] = index
-    return values
-
-
-Text = Annotated[str, AfterValidator(_text)]
-Persona = Annotated[str, AfterValidator(_sound)]
-"""May be empty: the model's plain self, without a system prompt."""
-Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS), AfterValidator(_distinct)]
-Personas = Annotated[tuple[Persona, ...], Field(min_length=1, max_length=MAX_PAIRS), AfterValidator(_distinct)]
-OptionalTexts = Annotated[tuple[Text, ...], Field(max_length=MAX_PAIRS), AfterValidator(_distinct)]
-
-
-def render(template: str, **values: str) -> str:
-    """Fill a template's placeholders. The template has to be one that a recipe accepts."""
-    return template.format(**values)
-
-
-def _check_template(template: str, names: tuple[str, ...]) -> None:
-    wanted = " and ".join(f"{{{name}}}" for name in names)
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise refusal(f"has unpaired braces ({error})", "write {{ and }} for braces that are meant as text") from error
-    found = {name for _, name, _, _ in parts if name is not None}
-    for _, name, form, conversion in parts:
-        if name is not None and (name not in names or form or conversion):
-            shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
-            raise refusal(f"holds the unknown placeholder {shown}", f"use {wanted}; write {{{{ for a brace")
-    for name in names:
-        if name not in found:
-            raise refusal(f"does not hold {{{name}}}", f"put {wanted} where it belongs")
-
-
-def _persona_template(template: str) -> str:
-    _check_template(_text(template), ("persona",))
-    return template
-
-
-def _suffix_template(template: str) -> str:
-    _check_template(_text(template), ("persona", "suffix"))
-    return template
-
-
-Templates = Annotated[
-    tuple[Annotated[str, AfterValidator(_persona_template)], ...], Field(min_length=1), AfterValidator(_distinct)
-]
 
 
 class Part(BaseModel):
@@ -117,8 +58,9 @@ class _TwoSides(Part):
 
     @model_validator(mode="after")
     def _sides_differ(self) -> Self:
+        positive = frozenset(self.positive)
         for index, persona in enumerate(self.negative):
-            if persona in self.positive:
+            if persona in positive:
                 raise refusal(
                     f"the persona {persona!r:.60} stands on both sides", "leave it on one", f"negative[{index}]"
                 )
@@ -161,6 +103,12 @@ class ResponseContrast(_ThroughTemplate):
     """Whether the persona's system prompt is still there when the state is read."""
 
 
+class _PairTable(Part):
+    positive: str
+    negative: str
+    prompt: str | None = None
+
+
 def _listed_pair(value: object) -> object:
     if not isinstance(value, tuple):
         return value
@@ -169,21 +117,37 @@ def _listed_pair(value: object) -> object:
     return {"positive": value[0], "negative": value[1]}
 
 
-def _sound_pair(pair: Pair) -> Pair:
-    problem = problem_of_pair(pair.positive, pair.negative, pair.prompt)
+def _sound_pair(table: _PairTable) -> Pair:
+    pair = Pair(table.positive, table.negative, table.prompt)
+    problem = problem_of_pair(*pair)
     if problem is not None:
         raise refusal(*problem)
     return pair
+
+
+def _packed(value: object, check: Callable[[object], tuple[Pair, ...]]) -> Pairs:
+    # Pairs that are packed already come from a file, whose reader has checked each of them.
+    return value if isinstance(value, Pairs) else Pairs(check(value))
+
+
+def _pair_tables(pairs: Pairs) -> Iterator[dict[str, str]]:
+    for pair in pairs:
+        yield {key: text for key, text in pair._asdict().items() if text is not None}
+
+
+_AllPairs = Annotated[
+    tuple[Annotated[_PairTable, BeforeValidator(_listed_pair), AfterValidator(_sound_pair)], ...],
+    Field(max_length=MAX_PAIRS),
+    WrapValidator(_packed),
+    PlainSerializer(lambda pairs: tuple(_pair_tables(pairs))),
+]
 
 
 class PairContrast(Part):
     """Pairs of texts, or (with prompts) pairs of answers, given one by one or in a file."""
 
     kind: Literal["pairs"]
-    pairs: Annotated[
-        tuple[Annotated[Pair, BeforeValidator(_listed_pair), AfterValidator(_sound_pair)], ...],
-        Field(max_length=MAX_PAIRS),
-    ] = ()
+    pairs: Annotated[Pairs, GetPydanticSchema(lambda _, handler: handler(_AllPairs))] = Pairs()
     file: Text | None = None
     chat: bool = False
     """Whether each side is a user message through the chat template, or bare text."""
@@ -215,7 +179,7 @@ class SuffixContrast(_TwoSides):
     """repeng's shape: a bare template, personas, and suffixes that are cut at every token."""
 
     kind: Literal["suffixes"]
-    template: Annotated[str, AfterValidator(_suffix_template)]
+    template: SuffixTemplate
     suffixes: OptionalTexts = ()
     suffixes_file: Text | None = None
 
@@ -266,7 +230,7 @@ class Evaluation(Part):
     """Text that has nothing to do with the concept; the methods "lda" and "crosscov" see the contrast against it."""
     system_prompt: Text | None = None
     """The prompt that a vector has to be better than."""
-    items: Annotated[tuple[EvaluationItem, ...], AfterValidator(_distinct)] = ()
+    items: Annotated[tuple[EvaluationItem, ...], AfterValidator(distinct)] = ()
 
     @model_validator(mode="after")
     def _marks_differ(self) -> Self:
@@ -340,13 +304,24 @@ class Recipe(Part):
     @property
     def content_hash(self) -> str:
         """SHA-256 of `text`, in hexadecimal."""
-        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+        digest = hashlib.sha256()
+        for piece in (self._text,) if self._text else self._pieces():
+            digest.update(piece.encode())
+        return digest.hexdigest()
 
     def written_out(self) -> str:
         """The recipe as TOML with all defaults, whatever its own text is; it reads back with the same contents."""
-        table = self.model_dump(exclude_none=True)
-        contrast = table["contrast"]
-        return toml_text({**table, "contrast": {"kind": contrast.pop("kind"), **contrast}})
+        # Of thousands of pieces a list would weigh more than the text.
+        text = io.StringIO()
+        text.writelines(self._pieces())
+        return text.getvalue()
+
+    def _pieces(self) -> Iterator[str]:
+        table = self.model_dump(exclude_none=True, exclude={"contrast": {"pairs"}})
+        contrast = {"kind": table["contrast"].pop("kind")}
+        if isinstance(self.contrast, PairContrast) and self.contrast.pairs:
+            contrast["pairs"] = _pair_tables(self.contrast.pairs)
+        return toml_pieces({**table, "contrast": {**contrast, **table["contrast"]}})
 
     @model_validator(mode="before")
     @classmethod
@@ -357,7 +332,7 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.position == "response" and not _has_answers(self.contrast.model_dump()):
+        if self.position == "response" and not _has_answers(self.contrast):
             raise refusal(
                 f'"response" needs answers, and kind "{self.contrast.kind}" has none here',
                 'use kind = "responses", pairs with prompts, or another position',
@@ -375,10 +350,15 @@ class Recipe(Part):
 
 
 def _has_answers(contrast: object) -> bool:
-    """Whether this contrast (as a table) has answers whose tokens can be read; unknown for pairs in a file."""
-    if not isinstance(contrast, dict):
-        return False
-    if contrast.get("kind") != "pairs":
-        return contrast.get("kind") == "responses"
-    pairs = contrast.get("pairs") or ()
-    return bool(pairs) and all(isinstance(pair, dict) and pair.get("prompt") is not None for pair in pairs)
+    """Whether this contrast, checked or still a table, has answers whose tokens can be read; unknown for a file's."""
+    table = contrast if isinstance(contrast, dict) else getattr(contrast, "__dict__", {})
+    if table.get("kind") != "pairs":
+        return table.get("kind") == "responses"
+    pairs = table.get("pairs")
+    return isinstance(pairs, (tuple, Pairs)) and len(pairs) > 0 and all(_prompt_of(pair) is not None for pair in pairs)
+
+
+def _prompt_of(pair: object) -> object:
+    if isinstance(pair, Pair):
+        return pair.prompt
+    return pair.get("prompt") if isinstance(pair, dict) else None

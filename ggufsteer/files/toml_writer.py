@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _WIDTH = 100
 
 
-def toml_text(table: Mapping[str, Any]) -> str:
-    """Spell a table as TOML: plain keys first, then its tables under their headings. None and empty lists are left out.
+def toml_pieces(table: Mapping[str, Any]) -> Iterator[str]:
+    """Spell a table as TOML, in pieces: plain keys first, then its tables under their headings.
 
-    Values may be texts, finite numbers, booleans, lists, and tables; tables inside lists become inline tables.
+    None and empty lists are left out. Values may be texts, finite numbers, booleans, tables, and lists, for which any
+    iterable stands; it is gone through once, without keeping its entries. Tables inside lists become inline tables.
     """
-    plain = [f"{key} = {_value(value)}\n" for key, value in table.items() if _is_there(value) and not _is_table(value)]
-    parts = ["".join(plain)]
+    for key, value in table.items():
+        if _is_there(value) and not _is_table(value):
+            yield from _line(key, value)
     for key, value in table.items():
         if _is_table(value) and any(_is_there(entry) for entry in value.values()):
-            lines = [f"{name} = {_value(entry)}\n" for name, entry in value.items() if _is_there(entry)]
-            parts.append(f"\n[{key}]\n" + "".join(lines))
-    return "".join(parts)
+            yield f"\n[{key}]\n"
+            for name, entry in value.items():
+                if _is_there(entry):
+                    yield from _line(name, entry)
 
 
 def _is_table(value: object) -> bool:
@@ -29,6 +32,29 @@ def _is_table(value: object) -> bool:
 
 def _is_there(value: object) -> bool:
     return value is not None and value not in ((), [], {})
+
+
+def _line(key: str, value: Any) -> Iterator[str]:
+    yield f"{key} = "
+    yield from [_value(value)] if isinstance(value, (str, int, float, Mapping)) else _list(value)
+    yield "\n"
+
+
+def _list(entries: Iterable[Any]) -> Iterator[str]:
+    """Spell a list in one line where it fits; else one entry a line."""
+    spelt = map(_value, entries)
+    first: list[str] = []
+    width = len("[]")
+    for entry in spelt:
+        width += len(entry) + (len(", ") if first else 0)
+        first.append(entry)
+        if width > _WIDTH:
+            yield "[\n"
+            yield from (f"    {entry},\n" for entry in first)
+            yield from (f"    {entry},\n" for entry in spelt)
+            yield "]"
+            return
+    yield f"[{', '.join(first)}]"
 
 
 def _value(value: Any) -> str:
@@ -41,8 +67,4 @@ def _value(value: Any) -> str:
         return repr(value)
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_value(entry)}" for key, entry in value.items() if _is_there(entry)) + " }"
-    entries = [_value(entry) for entry in value]
-    in_one_line = "[" + ", ".join(entries) + "]"
-    if len(in_one_line) <= _WIDTH:
-        return in_one_line
-    return "[\n" + "".join(f"    {entry},\n" for entry in entries) + "]"
+    return "".join(_list(value))

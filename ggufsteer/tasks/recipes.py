@@ -40,7 +40,8 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """
     if not changes:
         return recipe
-    table = recipe.model_dump(exclude_none=True) | dict(changes)
+    # The contrast goes over as it is: written out as tables, thousands of pairs would be there twice more.
+    table = {key: value for key, value in recipe if value is not None} | dict(changes)
     if "layers" in changes:
         table["layers"] = parse_layers(changes["layers"])
     if "position" in changes and re.fullmatch(r"-\d{1,6}", changes["position"]):

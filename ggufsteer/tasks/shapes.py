@@ -19,8 +19,8 @@ from ggufsteer.files.recipe_schema import (
     Recipe,
     ResponseContrast,
     SuffixContrast,
-    render,
 )
+from ggufsteer.files.recipe_texts import render
 from ggufsteer.tasks.passages import Passage
 from ggufsteer.tasks.split import held_out
 
