@@ -1,48 +1,50 @@
 """From a recipe and a model to a contrast: which tokens are run, which of their states are read, which are held out.
 
-It plans; it reads no state. The order of everything is fixed by the recipe and its seed.
+It plans; it reads no state. The order of everything is fixed by the recipe and its seed. Only tokens are kept, packed:
+whoever wants to see the texts makes the sides of those few pairs again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ggufsteer.errors import RecipeError, SteerError
-from ggufsteer.tasks import suffixes
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufsteer.errors import RecipeError
+from ggufsteer.tasks.fingerprints import fingerprint
 from ggufsteer.tasks.own_answers import with_own_answers
-from ggufsteer.tasks.passages import Encoded, Tokenizer, encode
-from ggufsteer.tasks.positions import rows_to_read
+from ggufsteer.tasks.passages import Tokenizer
 from ggufsteer.tasks.progress import ReportProgress, ignore
-from ggufsteer.tasks.shapes import PlannedPair, plan
+from ggufsteer.tasks.shapes import PlannedPairs, plan
+from ggufsteer.tasks.sides import Side, SidePair, Sides
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
+    from ggufsteer.engine.sequences import TokenSequences
     from ggufsteer.files.recipe import Recipe
 
+__all__ = ["Contrast", "Side", "assemble", "build_contrast"]
 
-@dataclass(frozen=True)
-class Side:
-    """One side of a pair as the model gets it."""
-
-    text: str
-    """What the tokens say, chat template included."""
-    tokens: tuple[int, ...]
-    rows: tuple[int, ...]
-    """Indices of the tokens whose states are read."""
+RESERVED = 1_000_000
+"""Numbers for which each side reserves memory: a little less than 4 MiB, from which on numpy takes huge pages whole."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contrast:
     """Pairs of token sequences, side by side: `positive[i]` and `negative[i]` differ in the concept only."""
 
-    positive: tuple[Side, ...]
-    negative: tuple[Side, ...]
-    held_out: tuple[bool, ...]
-    """For each pair whether it is kept from the computation, to judge its result."""
+    positive: TokenSequences
+    negative: TokenSequences
+    held_out: NDArray[np.bool_]
+    """For each pair whether it is kept from the computation, to judge its result. # (pairs,)"""
     pooled: bool
     """Whether a side counts as one observation, the mean over its rows; else each row is one."""
+    n_same: int = 0
+    """Pairs with the same tokens on both sides."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -51,14 +53,19 @@ class Contrast:
         return len(self.positive)
 
     @property
-    def sides(self) -> tuple[tuple[Side, Side], ...]:
-        """The pairs, each as (positive, negative)."""
-        return tuple(zip(self.positive, self.negative, strict=True))
+    def n_held_out(self) -> int:
+        """Number of pairs that are held out."""
+        return int(np.count_nonzero(self.held_out))
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all different sequences: what has to be computed."""
-        return sum(map(len, {side.tokens for side in (*self.positive, *self.negative)}))
+        """Tokens of all different sequences. Worked out anew each time."""
+        lengths = np.concatenate([self.positive.lengths, self.negative.lengths])
+        prints = array("Q")
+        for side in (self.positive, self.negative):
+            prints.extend(fingerprint(side.tokens_of(number).tobytes()) for number in range(len(side)))
+        _, first = np.unique(prints, return_index=True)
+        return int(lengths[first].sum())
 
 
 def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) -> Contrast:
@@ -78,7 +85,7 @@ def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ign
         planned, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report
     )
     contrast = assemble(recipe, model, pairs)
-    if all(positive.tokens == negative.tokens for positive, negative in contrast.sides):
+    if contrast.n_same == contrast.n_pairs:
         raise RecipeError(
             f"recipe '{recipe.name}': both sides are the same in every pair ({contrast.n_pairs}), so they have no "
             "difference",
@@ -87,12 +94,12 @@ def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ign
     found = []
     if dropped:
         found.append(f"{dropped} of {len(planned)} pairs were left out because an answer was empty")
-    if recipe.holdout > 0 and not any(contrast.held_out):
+    if recipe.holdout > 0 and not contrast.held_out.any():
         found.append("too few different prompts to hold any out: how well the vector separates was not measured")
     return replace(contrast, warnings=(*found, *contrast.warnings))
 
 
-def assemble(recipe: Recipe, model: Tokenizer, pairs: Sequence[PlannedPair]) -> Contrast:
+def assemble(recipe: Recipe, model: Tokenizer, pairs: PlannedPairs) -> Contrast:
     """Turn planned pairs, answers included, into a contrast.
 
     Args:
@@ -103,87 +110,76 @@ def assemble(recipe: Recipe, model: Tokenizer, pairs: Sequence[PlannedPair]) -> 
     Raises:
         RecipeError: A pair has no token at the recipe's position.
     """
-    in_one_pass = recipe.position == "last" and all(
-        suffixes.readable_in_one_pass(passage) for pair in pairs for passage in (pair.positive, pair.negative)
-    )
-    sides: list[tuple[Side, Side]] = []
-    flags: list[bool] = []
-    for number, pair in enumerate(pairs, start=1):
-        try:
-            read = _cut_pair(model, pair) if in_one_pass else _read_pair(recipe, model, pair)
-        except SteerError as problem:
-            raise RecipeError(f"recipe '{recipe.name}': pair {number}: {problem.message}", problem.hint) from problem
-        sides += read
-        flags += [pair.held_out] * len(read)
-    if any(pair.positive.suffix is not None for pair in pairs):
-        sides, flags = _without_known_beginnings(sides, flags, each_row=in_one_pass)
-    same = sum(positive.tokens == negative.tokens for positive, negative in sides)
+    sides = Sides(recipe, model, pairs)
+    return packed(sides, pooled=sides.pooled)
+
+
+def packed(pairs: Iterable[SidePair], *, pooled: bool) -> Contrast:
+    """Pack the tokens and rows of pairs of sides, each of which is forgotten as soon as it was taken."""
+    positive, negative, held_out = _Packer(), _Packer(), bytearray()
+    n_same = 0
+    for pair in pairs:
+        positive.take(pair.positive)
+        negative.take(pair.negative)
+        held_out.append(pair.planned.held_out)
+        n_same += pair.positive.tokens == pair.negative.tokens
+    same = f"{n_same} of {len(held_out)} pairs are the same on both sides: they only make the vector shorter"
     return Contrast(
-        positive=tuple(positive for positive, _ in sides),
-        negative=tuple(negative for _, negative in sides),
-        held_out=tuple(flags),
-        pooled=not (in_one_pass or recipe.position == "all"),
-        warnings=(f"{same} of {len(sides)} pairs are the same on both sides: they only make the vector shorter",)
-        if same
-        else (),
+        positive=positive.sequences(),
+        negative=negative.sequences(),
+        held_out=np.frombuffer(held_out, dtype=np.bool_),
+        pooled=pooled,
+        n_same=n_same,
+        warnings=(same,) if n_same else (),
     )
 
 
-def _cut_pair(model: Tokenizer, pair: PlannedPair) -> list[tuple[Side, Side]]:
-    positive, negative = (suffixes.with_suffix(model, passage) for passage in (pair.positive, pair.negative))
-    rows = suffixes.rows_of_suffix(positive, negative)
-    return [(_side(positive, rows[0]), _side(negative, rows[1]))]
+class _Packer:
+    """One side of all pairs. Both sides come out of one stream, so neither can be packed before the other."""
 
+    def __init__(self) -> None:
+        self._tokens, self._rows = _Run(), _Run()
+        self._token_bounds, self._row_bounds = array("q", [0]), array("q", [0])
 
-def _read_pair(recipe: Recipe, model: Tokenizer, pair: PlannedPair) -> list[tuple[Side, Side]]:
-    if pair.positive.suffix is None:
-        passages = [(pair.positive, pair.negative)]
-    else:
-        passages = list(zip(suffixes.cuts(model, pair.positive), suffixes.cuts(model, pair.negative), strict=True))
-    result = []
-    for both in passages:
-        positive, negative = (encode(model, passage) for passage in both)
-        result.append(
-            (
-                _side(positive, rows_to_read(recipe.position, positive)),
-                _side(negative, rows_to_read(recipe.position, negative)),
-            )
+    def take(self, side: Side) -> None:
+        """Add a sequence."""
+        self._token_bounds.append(self._tokens.extend(side.tokens))
+        self._row_bounds.append(self._rows.extend(side.rows))
+
+    def sequences(self) -> TokenSequences:
+        """Give all of them."""
+        from ggufsteer.engine.sequences import TokenSequences
+
+        return TokenSequences(
+            self._tokens.numbers(),
+            np.frombuffer(self._token_bounds, dtype=np.int64),
+            self._rows.numbers(),
+            np.frombuffer(self._row_bounds, dtype=np.int64),
         )
-    return result
 
 
-def _without_known_beginnings(
-    sides: Sequence[tuple[Side, Side]], flags: Sequence[bool], *, each_row: bool
-) -> tuple[list[tuple[Side, Side]], list[bool]]:
-    """Leave out of the held-out pairs every text that also begins a training text.
+class _Run:
+    """Numbers that come little by little, in memory that is reserved long before it is used.
 
-    Two suffixes that begin with the same word have the same cut after it, and a vector must not be judged on what it
-    was made from. Where each row of a pair is a cut of its own, the others of the pair stay.
+    The system gives memory for what is written, not for what is reserved. An array that grows a little at a time is
+    moved again and again, and several of them leave holes as large as themselves.
     """
-    training = [pair for pair, held_out in zip(sides, flags, strict=True) if not held_out]
-    known = {
-        side.tokens[: row + 1]
-        for pair in training
-        for side in pair
-        for row in (side.rows if each_row else side.rows[-1:])
-    }
-    kept: list[tuple[Side, Side]] = []
-    kept_flags: list[bool] = []
-    for (positive, negative), held_out in zip(sides, flags, strict=True):
-        ours, theirs = positive.rows, negative.rows
-        if held_out:
-            ends = zip(ours, theirs, strict=True) if each_row else [(ours[-1], theirs[-1])]
-            unknown = [
-                end for end in ends if known.isdisjoint((positive.tokens[: end[0] + 1], negative.tokens[: end[1] + 1]))
-            ]
-            if not unknown:
-                continue
-            if each_row:
-                ours, theirs = zip(*unknown, strict=True)
-        kept.append((replace(positive, rows=ours), replace(negative, rows=theirs)))
-        kept_flags.append(held_out)
-    return kept, kept_flags
 
+    def __init__(self) -> None:
+        self._reserved = np.empty(RESERVED, dtype=np.int32)
+        self._length = 0
 
-def _side(encoded: Encoded, rows: tuple[int, ...]) -> Side:
-    return Side(encoded.text, encoded.tokens, rows)
+    def extend(self, numbers: Sequence[int]) -> int:
+        """Add some; returns how many there are now."""
+        end = self._length + len(numbers)
+        while end > len(self._reserved):
+            larger = np.empty(2 * len(self._reserved), dtype=np.int32)
+            larger[: self._length] = self.numbers()
+            self._reserved = larger
+        self._reserved[self._length : end] = numbers
+        self._length = end
+        return end
+
+    def numbers(self) -> NDArray[np.int32]:
+        """Give all of them."""
+        return self._reserved[: self._length]

@@ -6,14 +6,14 @@ the same model gives the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ggufsteer.errors import SteerError
 from ggufsteer.tasks.passages import Passage, chat_text, encode_text
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
-from ggufsteer.tasks.shapes import PlannedPair
+from ggufsteer.tasks.shapes import PlannedPair, PlannedPairs
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
@@ -21,9 +21,30 @@ if TYPE_CHECKING:
 STAGE = "letting the model answer"
 
 
+Answers = Mapping[tuple[str, str], tuple[str, tuple[int, ...]]]
+"""For each question (system prompt and prompt) the text and the tokens of its answer."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """Pairs with their answers filled in as they come by; those with an empty answer are left out."""
+
+    pairs: PlannedPairs
+    answers: Answers
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[PlannedPair]:
+        for pair in self.pairs:
+            positive, negative = (_filled(passage, self.answers) for passage in (pair.positive, pair.negative))
+            if positive.answer_tokens != () and negative.answer_tokens != ():
+                yield replace(pair, positive=positive, negative=negative)
+
+
 def with_own_answers(
-    pairs: Sequence[PlannedPair], model: Model, *, max_tokens: int, report: ReportProgress = ignore
-) -> tuple[tuple[PlannedPair, ...], int]:
+    pairs: PlannedPairs, model: Model, *, max_tokens: int, report: ReportProgress = ignore
+) -> tuple[PlannedPairs, int]:
     """Fill in every answer that the model is to make itself.
 
     Args:
@@ -38,41 +59,36 @@ def with_own_answers(
     Raises:
         SteerError: Every pair lost an answer.
     """
-    asked = [passage for pair in pairs for passage in (pair.positive, pair.negative) if passage.asked_under is not None]
-    answers = _ask(list(dict.fromkeys(_question(passage) for passage in asked)), model, max_tokens, report)
-    filled = []
-    for pair in pairs:
-        positive, negative = (_filled(passage, answers) for passage in (pair.positive, pair.negative))
-        if positive.answer_tokens != () and negative.answer_tokens != ():
-            filled.append(replace(pair, positive=positive, negative=negative))
-    if pairs and not filled:
+    asked = (passage for pair in pairs for passage in (pair.positive, pair.negative) if passage.asked_under is not None)
+    questions = list(dict.fromkeys(map(_question, asked)))
+    if not questions:
+        return pairs, 0
+    answered = _Answered(pairs, _ask(questions, model, max_tokens, report))
+    n_answered = len(answered)
+    if not n_answered:
         raise SteerError(
             "the model gave an empty answer to every prompt, so there is nothing to read",
             "use a chat model, other prompts, or given answers: pairs with {prompt, positive, negative}",
         )
-    return tuple(filled), len(pairs) - len(filled)
+    return answered, len(pairs) - n_answered
 
 
 def _question(passage: Passage) -> tuple[str, str]:
     return passage.asked_under or "", passage.text
 
 
-def _filled(passage: Passage, answers: dict[tuple[str, str], tuple[str, tuple[int, ...]]]) -> Passage:
+def _filled(passage: Passage, answers: Answers) -> Passage:
     if passage.asked_under is None:
         return passage
     text, tokens = answers[_question(passage)]
     return replace(passage, answer=text, answer_tokens=tokens)
 
 
-def _ask(
-    questions: list[tuple[str, str]], model: Model, max_tokens: int, report: ReportProgress
-) -> dict[tuple[str, str], tuple[str, tuple[int, ...]]]:
+def _ask(questions: list[tuple[str, str]], model: Model, max_tokens: int, report: ReportProgress) -> Answers:
     """Return text and content tokens of each answer; tokens past the last one that is content are cut off."""
     from ggufsteer.engine.generate import generate
-    from ggufsteer.engine.plan import Progress as Decoded
+    from ggufsteer.engine.progress import Progress as Decoded
 
-    if not questions:
-        return {}
     prompts = [encode_text(model, chat_text(model, text, system)) for system, text in questions]
 
     def on_decode(decoded: Decoded) -> None:

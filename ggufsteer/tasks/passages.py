@@ -6,6 +6,7 @@ how it becomes tokens; which of them are read is decided in `positions`. It know
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,41 @@ class Tokenizer(Protocol):
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write a chat by the model's template."""
+
+
+class RememberingTokenizer:
+    """A tokenizer that asks the model about each token only once, and tokenises a text that comes again only once.
+
+    Thousands of passages are made of the same few thousand tokens, and asking llama.cpp about one takes longer than
+    all else that is done with it.
+    """
+
+    def __init__(self, model: Tokenizer) -> None:
+        """Take the tokenizer to ask."""
+        self._model = model
+        self._last_tokens = functools.lru_cache(maxsize=64)(self._tokens)
+        self.is_special = functools.cache(model.is_special)
+        self.ends_text = functools.cache(model.ends_text)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model brought a chat template."""
+        return self._model.has_chat_template
+
+    def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]:
+        """Turn text into tokens."""
+        return list(self._last_tokens(text, special, add_start))
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Turn tokens into text, special ones left out."""
+        return self._model.detokenize(tokens)
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """Write a chat by the model's template."""
+        return self._model.render_chat(messages, add_generation_prompt=add_generation_prompt)
+
+    def _tokens(self, text: str, special: bool, add_start: bool) -> tuple[int, ...]:
+        return tuple(self._model.tokenize(text, special=special, add_start=add_start))
 
 
 @dataclass(frozen=True)
@@ -127,7 +163,7 @@ def encode(model: Tokenizer, passage: Passage) -> Encoded:
         text=prompt + (passage.answer or ""),
         tokens=tuple(tokens),
         answer_start=answer_start,
-        special=tuple(model.is_special(token) for token in tokens),
+        special=tuple(map(model.is_special, tokens)),
         opens_answer=passage.chat and without_answer and not model.ends_text(tokens[-1]),
     )
 

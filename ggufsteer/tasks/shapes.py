@@ -1,6 +1,7 @@
 """From a recipe's contrast to pairs of passages: one function a shape, in a table.
 
-Works on words alone: no model, no tokens. What the shapes have in common is that both sides of a pair say the same
+Works on words alone: no model, no tokens. A plan keeps no pair: it makes them, one at a time, whenever it is gone
+through, because a recipe may have very many. What the shapes have in common is that both sides of a pair say the same
 except for the concept, so that the difference of their states is the concept.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 from ggufsteer.errors import RecipeError
 from ggufsteer.files.recipe_schema import (
@@ -40,24 +41,60 @@ class PlannedPair:
     """Whether the pair is kept from the computation, to judge its result."""
 
 
-def plan(recipe: Recipe) -> tuple[PlannedPair, ...]:
-    """Return the pairs of a recipe, in a fixed order, with those marked that are held out.
+class PlannedPairs(Protocol):
+    """Planned pairs in a fixed order, which may be gone through as often as one likes."""
+
+    def __len__(self) -> int:
+        """How many pairs there are."""
+
+    def __iter__(self) -> Iterator[PlannedPair]:
+        """Begin with the first pair."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pairs of a recipe in a fixed order, with those marked that are held out."""
+
+    contrast: Contrast
+    held_out: tuple[bool, ...]
+    """For each pair."""
+
+    def __len__(self) -> int:
+        return len(self.held_out)
+
+    def __iter__(self) -> Iterator[PlannedPair]:
+        for pair, flag in zip(SHAPES[self.contrast.kind](self.contrast), self.held_out, strict=True):
+            yield replace(pair, held_out=flag)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys of all pairs, each pair looked at as it comes by."""
+
+    recipe: Recipe
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        contrast = self.recipe.contrast
+        for number, pair in enumerate(SHAPES[contrast.kind](contrast), start=1):
+            if pair.positive == pair.negative:
+                raise RecipeError(
+                    f"recipe '{self.recipe.name}': contrast: pair {number} is the same on both sides: "
+                    f"{pair.positive.text!r:.80}",
+                    "let the sides differ in the concept",
+                )
+            yield pair.keys
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Return the pairs of a recipe.
 
     Raises:
         RecipeError: No pair, or a pair with the same words on both sides.
     """
-    pairs = tuple(SHAPES[recipe.contrast.kind](recipe.contrast))
-    if not pairs:
+    flags = held_out(_Keys(recipe), recipe.holdout, recipe.seed)
+    if not flags:
         raise RecipeError(f"recipe '{recipe.name}': contrast: gives no pair", "add prompts, pairs or suffixes")
-    for number, pair in enumerate(pairs, start=1):
-        if pair.positive == pair.negative:
-            raise RecipeError(
-                f"recipe '{recipe.name}': contrast: pair {number} is the same on both sides: "
-                f"{pair.positive.text!r:.80}",
-                "let the sides differ in the concept",
-            )
-    flags = held_out([pair.keys for pair in pairs], recipe.holdout, recipe.seed)
-    return tuple(replace(pair, held_out=flag) for pair, flag in zip(pairs, flags, strict=True))
+    return Plan(recipe.contrast, flags)
 
 
 def system_prompt(template: str, persona: str) -> str:

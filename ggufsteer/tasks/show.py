@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from ggufsteer.tasks.contrast import Side, assemble
+from ggufsteer.tasks.contrast import packed
 from ggufsteer.tasks.own_answers import with_own_answers
 from ggufsteer.tasks.progress import ReportProgress, ignore
-from ggufsteer.tasks.shapes import plan
+from ggufsteer.tasks.shapes import PlannedPairs, plan
+from ggufsteer.tasks.sides import Side, SidePair, Sides
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
@@ -66,25 +68,27 @@ def show(recipe: Recipe, model: Model, *, limit: int, report: ReportProgress = i
         SteerError: As extraction would.
     """
     planned = plan(recipe)
-    answered_by_model = planned[0].positive.asked_under is not None
-    wanted = planned[:limit] if limit and answered_by_model else planned
+    answered_by_model = next(iter(planned)).positive.asked_under is not None
+    wanted: PlannedPairs = tuple(islice(planned, limit)) if limit and answered_by_model else planned
     pairs, _ = with_own_answers(wanted, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report)
-    contrast = assemble(recipe, model, pairs)
-    asked = [(pair.positive.asked_under, pair.negative.asked_under) for pair in pairs]
-    if len(asked) != contrast.n_pairs:
-        asked = [(None, None)] * contrast.n_pairs
-    shown = [
-        ShownPair(_shown(model, positive, under[0]), _shown(model, negative, under[1]), held_out)
-        for (positive, negative), under, held_out in zip(contrast.sides, asked, contrast.held_out, strict=True)
-    ]
+    sides = Sides(recipe, model, pairs)
+    contrast = packed(sides, pooled=sides.pooled)
     everything = len(wanted) == len(planned)
     return ShownRecipe(
         name=recipe.name,
-        pairs=tuple(shown[:limit] if limit else shown),
+        pairs=tuple(_shown_pair(model, pair) for pair in islice(sides, limit or None)),
         n_pairs=contrast.n_pairs if everything else len(planned),
         n_tokens=contrast.n_tokens,
         counted_all=everything,
         warnings=contrast.warnings,
+    )
+
+
+def _shown_pair(model: Model, pair: SidePair) -> ShownPair:
+    return ShownPair(
+        positive=_shown(model, pair.positive, pair.planned.positive.asked_under),
+        negative=_shown(model, pair.negative, pair.planned.negative.asked_under),
+        held_out=pair.planned.held_out,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ggufsteer.errors import SteerError
-from ggufsteer.tasks.passages import Encoded, Passage, Tokenizer, common_prefix_length, encode
+from ggufsteer.tasks.passages import Encoded, Passage, Tokenizer, common_prefix_length, encode, encode_text
 
 
 def readable_in_one_pass(passage: Passage) -> bool:
@@ -19,9 +19,9 @@ def readable_in_one_pass(passage: Passage) -> bool:
 
 def with_suffix(model: Tokenizer, passage: Passage) -> Encoded:
     """Return the passage with its whole suffix, the suffix in the place of an answer."""
-    before = encode(model, Passage(passage.text))
+    before = encode_text(model, passage.text)
     filled = encode(model, Passage(f"{passage.text}{passage.suffix}{passage.after_suffix}"))
-    return replace(filled, answer_start=common_prefix_length(before.tokens, filled.tokens))
+    return replace(filled, answer_start=common_prefix_length(before, filled.tokens))
 
 
 def rows_of_suffix(positive: Encoded, negative: Encoded) -> tuple[tuple[int, ...], tuple[int, ...]]:

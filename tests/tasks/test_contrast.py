@@ -8,8 +8,10 @@ import pytest
 
 from ggufsteer.errors import RecipeError
 from ggufsteer.files.recipe import Recipe, make_recipe
+from ggufsteer.tasks import contrast as contrast_module
 from ggufsteer.tasks.contrast import Contrast, assemble, build_contrast
 from ggufsteer.tasks.shapes import plan
+from ggufsteer.tasks.sides import SidePair, Sides
 from tests.tasks.stand_in import StandIn
 
 PROMPTS = [
@@ -33,6 +35,12 @@ def build(contrast: Mapping[str, Any], **keys: Any) -> Contrast:
     return assemble(wanted, StandIn(), plan(wanted))
 
 
+def read(contrast: Mapping[str, Any], **keys: Any) -> list[SidePair]:
+    """Give the sides that are read of each pair, texts included."""
+    wanted = recipe(contrast, **keys)
+    return list(Sides(wanted, StandIn(), plan(wanted)))
+
+
 def test_product_takes_every_template_and_prompt() -> None:
     """Two templates, eight prompts and one pair of personas make sixteen pairs."""
     built = build(personas(templates=["Be {persona}.", "You are {persona}."]))
@@ -42,7 +50,7 @@ def test_product_takes_every_template_and_prompt() -> None:
 def test_product_cycles_the_shorter_list_of_personas() -> None:
     """One positive and three negative personas make three pairs a prompt, the positive one in each."""
     pairs = plan(recipe(personas(negative=["sad", "angry", ""], templates=["Be {persona}."])))
-    assert [(pair.positive.system, pair.negative.system) for pair in pairs[:3]] == [
+    assert [(pair.positive.system, pair.negative.system) for pair in list(pairs)[:3]] == [
         ("Be happy.", "Be sad."),
         ("Be happy.", "Be angry."),
         ("Be happy.", ""),
@@ -88,23 +96,21 @@ def test_response_pairs_can_keep_the_persona() -> None:
 
 def test_explicit_pairs_are_read_as_they_stand() -> None:
     """Plain pairs get no template and no system prompt."""
-    built = build({"kind": "pairs", "pairs": [["I love it", "I hate it"]]})
-    assert [side.text for side in (*built.positive, *built.negative)] == ["I love it", "I hate it"]
+    (pair,) = read({"kind": "pairs", "pairs": [["I love it", "I hate it"]]})
+    assert [side.text for side in (pair.positive, pair.negative)] == ["I love it", "I hate it"]
 
 
 def test_explicit_pairs_can_be_user_messages() -> None:
     """With `chat` each side goes through the template."""
-    built = build({"kind": "pairs", "chat": True, "pairs": [["I love it", "I hate it"]]})
-    assert built.positive[0].text == "<|im_start|>user\nI love it<|im_end|>\n<|im_start|>assistant\n"
+    (pair,) = read({"kind": "pairs", "chat": True, "pairs": [["I love it", "I hate it"]]})
+    assert pair.positive.text == "<|im_start|>user\nI love it<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_given_answers_are_read_over_their_own_tokens() -> None:
     """Pairs with a prompt are read at the answer."""
     pair = {"prompt": "How is it?", "positive": "A joy", "negative": "A pain"}
-    built = build({"kind": "pairs", "chat": True, "pairs": [pair]}, position="response")
-    model = StandIn()
-    model.tokenize(built.positive[0].text)
-    side = built.positive[0]
+    (both,) = read({"kind": "pairs", "chat": True, "pairs": [pair]}, position="response")
+    side = both.positive
     assert side.text.endswith("assistant\nA joy")
     assert side.rows == tuple(range(len(side.tokens) - 3, len(side.tokens)))
 
@@ -121,7 +127,52 @@ def test_a_held_out_prompt_is_in_no_training_pair() -> None:
 
 def test_the_same_recipe_gives_the_same_contrast() -> None:
     """Planning is deterministic."""
-    assert build(personas()) == build(personas())
+    first, second = build(personas()), build(personas())
+    for one, other in ((first.positive, second.positive), (first.negative, second.negative)):
+        assert list(one) == list(other)
+    assert first.held_out.tolist() == second.held_out.tolist()
+
+
+def test_the_packed_tokens_are_those_of_the_sides() -> None:
+    """Nothing is lost or mixed up between the two sides, and a plan may be gone through again."""
+    built, pairs = build(personas(), position="prompt"), read(personas(), position="prompt")
+    for packed, sides in (
+        (built.positive, [pair.positive for pair in pairs]),
+        (built.negative, [pair.negative for pair in pairs]),
+    ):
+        assert [(one.tokens, one.rows) for one in packed] == [(side.tokens, side.rows) for side in sides]
+    assert built.held_out.tolist() == [pair.planned.held_out for pair in pairs]
+    assert built.n_held_out == sum(pair.planned.held_out for pair in pairs) > 0
+
+
+def test_equal_texts_are_counted_once() -> None:
+    """Four pairs with the same negative text have five different texts, of three tokens and a start token each."""
+    built = build({"kind": "pairs", "pairs": [[f"very {word}", "very bad"] for word in ("a", "b", "c", "d")]})
+    assert built.n_tokens == 5 * 4
+
+
+def test_pairs_without_a_difference_in_their_tokens_are_counted() -> None:
+    """Texts may differ where the tokens do not."""
+
+    class Brief(StandIn):
+        """Hears only how long a word is."""
+
+        def tokenize(self, text: str, *, special: bool = True, add_start: bool = True) -> list[int]:
+            return [len(word) for word in text.split()]
+
+    wanted = recipe({"kind": "pairs", "pairs": [["happy tea", "angry tea"], ["happy tea", "sad tea"]]})
+    built = assemble(wanted, Brief(), plan(wanted))
+    assert built.n_same == 1
+    assert built.warnings == ("1 of 2 pairs are the same on both sides: they only make the vector shorter",)
+
+
+def test_more_tokens_than_were_reserved_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory that a side begins with is no limit."""
+    wanted = build(personas(), position="all")
+    monkeypatch.setattr(contrast_module, "RESERVED", 3)
+    small = build(personas(), position="all")
+    assert list(small.positive) == list(wanted.positive)
+    assert list(small.negative) == list(wanted.negative)
 
 
 def test_every_token_makes_rows_that_belong_to_no_pair() -> None:
@@ -178,26 +229,26 @@ def test_every_cut_of_a_suffix_is_read() -> None:
 
 def test_text_after_the_suffix_makes_every_cut_a_text_of_its_own() -> None:
     """A template that goes on after the suffix is run once for each cut."""
-    built = build({**SUFFIXES, "template": "As {persona}: {suffix} END", "suffixes": ["I went home"]})
-    assert [side.text for side in built.positive] == [
+    contrast = {**SUFFIXES, "template": "As {persona}: {suffix} END", "suffixes": ["I went home"]}
+    assert [pair.positive.text for pair in read(contrast)] == [
         "As happy: I END",
         "As happy: I  END",
         "As happy: I went END",
         "As happy: I went  END",
         "As happy: I went home END",
     ]
-    assert built.pooled
+    assert build(contrast).pooled
 
 
 def test_all_cuts_of_a_suffix_are_held_out_together() -> None:
     """Cuts of one text are nearly the same text."""
     suffixes = [f"number {word} of many" for word in ("one", "two", "three", "four", "five")]
-    built = build({**SUFFIXES, "template": "As {persona}: {suffix} END", "suffixes": suffixes}, holdout=0.4)
     by_suffix: dict[str, set[bool]] = {}
-    for side, flag in zip(built.positive, built.held_out, strict=True):
-        longest = max((suffix for suffix in suffixes if side.text[10:-4].strip() in suffix), key=len)
-        if len(side.text) > 25:
-            by_suffix.setdefault(longest, set()).add(flag)
+    for pair in read({**SUFFIXES, "template": "As {persona}: {suffix} END", "suffixes": suffixes}, holdout=0.4):
+        text = pair.positive.text
+        longest = max((suffix for suffix in suffixes if text[10:-4].strip() in suffix), key=len)
+        if len(text) > 25:
+            by_suffix.setdefault(longest, set()).add(pair.planned.held_out)
     assert by_suffix
     assert all(len(flags) == 1 for flags in by_suffix.values())
 
@@ -208,9 +259,18 @@ def test_a_held_out_cut_is_never_one_of_training(template: str) -> None:
     suffixes = [f"{first} {word} of many" for first in ("number", "figure") for word in ("one", "two", "three", "four")]
     built = build({**SUFFIXES, "template": template, "suffixes": suffixes}, holdout=0.4)
     texts: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
-    for pair, flag in zip(built.sides, built.held_out, strict=True):
-        assert len(pair[0].rows) == len(pair[1].rows)
-        texts[flag] |= {side.tokens[: row + 1] for side in pair for row in side.rows}
+    for positive, negative, flag in zip(built.positive, built.negative, built.held_out.tolist(), strict=True):
+        assert len(positive.rows) == len(negative.rows)
+        texts[flag] |= {side.tokens[: row + 1] for side in (positive, negative) for row in side.rows}
     assert texts[True]
     assert texts[False]
     assert not texts[True] & texts[False]
+
+
+def test_cuts_of_which_every_token_is_read_stay_whole() -> None:
+    """A held-out cut is judged by where it ends: all of its tokens are read, or the whole cut is left out."""
+    suffixes = [f"{first} {word} of many" for first in ("number", "figure") for word in ("one", "two", "three", "four")]
+    pairs = read({**SUFFIXES, "suffixes": suffixes}, holdout=0.4, position="all")
+    assert len(pairs) < sum(len(suffix.split()) * 2 - 1 for suffix in suffixes)
+    for pair in pairs:
+        assert pair.positive.rows == tuple(range(1, len(pair.positive.tokens)))

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["layers", "make", "passages", "recipes", "shapes"])
+@pytest.mark.parametrize("name", ["fingerprints", "layers", "make", "passages", "recipes", "shapes"])
 def test_the_examples_hold(name: str) -> None:
     """Every example of the module gives what it says, and there is one."""
     outcome = doctest.testmod(importlib.import_module(f"ggufsteer.tasks.{name}"))

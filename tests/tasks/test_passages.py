@@ -1,6 +1,6 @@
 """How a passage becomes tokens."""
 
-from ggufsteer.tasks.passages import Passage, chat_text, encode, encode_text
+from ggufsteer.tasks.passages import Passage, RememberingTokenizer, chat_text, encode, encode_text
 from tests.tasks.stand_in import StandIn
 
 
@@ -40,3 +40,23 @@ def test_a_given_answer_begins_where_the_tokens_part() -> None:
     model = StandIn()
     encoded = encode(model, Passage("so hap", answer="py now"))
     assert [model.words[token] for token in encoded.tokens[encoded.answer_start :]] == ["happy", " ", "now"]
+
+
+def test_a_tokenizer_that_remembers_says_the_same() -> None:
+    """Each question twice: the second answer comes from memory, and a caller may change the first."""
+    plain = StandIn()
+    model = RememberingTokenizer(plain)
+    for special, add_start in ((True, True), (True, False), (False, True)):
+        wanted = plain.tokenize("so happy<|im_end|>", special=special, add_start=add_start)
+        for _ in range(2):
+            tokens = model.tokenize("so happy<|im_end|>", special=special, add_start=add_start)
+            assert tokens == wanted
+            tokens.append(0)
+    for _ in range(2):
+        assert [model.is_special(token) for token in (0, 2, 3)] == [True, True, False]
+        assert [model.ends_text(token) for token in (0, 2, 3)] == [False, True, False]
+    assert model.detokenize([0, 3]) == plain.detokenize([0, 3])
+    assert encode(model, Passage("Hello", chat=True, system="s")) == encode(
+        plain, Passage("Hello", chat=True, system="s")
+    )
+    assert model.has_chat_template
