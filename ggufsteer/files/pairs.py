@@ -10,6 +10,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, overload
@@ -105,15 +106,15 @@ def problem_of_pair(positive: str, negative: str, prompt: str | None) -> tuple[s
 
 def problem_of_pairs(pairs: Sequence[Pair]) -> tuple[int, str, str] | None:
     """The first pair (from 0) that does not go with those before it, what is wrong, and the mend; None when all do."""
-    # The pairs themselves would be unpacked all at once; equal hashes are looked into.
-    seen: set[int] = set()
+    # Sorted hashes take a fifth of a set's memory, and a set of the pairs would unpack them all at once.
+    hashes = array("q", map(hash, pairs))
+    twice = {one for one, other in pairwise(sorted(hashes)) if one == other}
     with_prompt: bool | None = None
     for index, pair in enumerate(pairs):
-        if hash(pair) in seen and (first := pairs.index(pair)) < index:
+        if hashes[index] in twice and (first := pairs.index(pair)) < index:
             return index, f"is the same as pair {first + 1}", "remove one of them"
         if with_prompt is not None and with_prompt != (pair.prompt is not None):
             return index, "some pairs have a prompt and others have none", "give every pair a prompt, or none"
-        seen.add(hash(pair))
         with_prompt = pair.prompt is not None
     return None
 

@@ -6,9 +6,9 @@ It knows no files and no models. Errors leave here in pydantic's words; `recipe_
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -311,10 +311,13 @@ class Recipe(Part):
 
     def written_out(self) -> str:
         """The recipe as TOML with all defaults, whatever its own text is; it reads back with the same contents."""
-        # Of thousands of pieces a list would weigh more than the text.
-        text = io.StringIO()
-        text.writelines(self._pieces())
-        return text.getvalue()
+        return "".join(self._blocks())
+
+    def _blocks(self) -> Iterator[str]:
+        """Give the text in parts of some length: thousands of short ones weigh more than the whole."""
+        pieces = self._pieces()
+        while block := "".join(islice(pieces, 256)):
+            yield block
 
     def _pieces(self) -> Iterator[str]:
         table = self.model_dump(exclude_none=True, exclude={"contrast": {"pairs"}})
