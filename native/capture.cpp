@@ -5,10 +5,10 @@
 #include "ggufsteer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -52,36 +52,74 @@ bool strictly_ascending(const int32_t *values, int32_t count, int32_t end) noexc
     return true;
 }
 
-bool all_below(const int32_t *values, int32_t count, int32_t end) noexcept {
-    return std::all_of(values, values + count, [end](int32_t value) { return value >= 0 && value < end; });
+// An array that a step may write to: there is one exactly where there is something to write.
+bool is_array(const void *array, int32_t count) noexcept { return count == 0 || (count > 0 && array != nullptr); }
+
+bool within(int32_t index, int32_t count) noexcept { return index >= 0 && index < count; }
+
+bool is_sound(const ggufsteer_plan &plan, const ggufsteer_step &step) noexcept {
+    switch (step.operation) {
+    case GGUFSTEER_ROW:
+        return within(step.first, plan.n_rows);
+    case GGUFSTEER_MEAN:
+        return within(step.first, plan.n_accumulators) && step.second >= 1;
+    case GGUFSTEER_CLEAR:
+    case GGUFSTEER_ADD:
+        return within(step.first, plan.n_accumulators);
+    case GGUFSTEER_COPY:
+        return within(step.first, plan.n_accumulators) && within(step.second, plan.n_accumulators);
+    case GGUFSTEER_STORE:
+        return within(step.first, plan.n_states);
+    case GGUFSTEER_SUM:
+        return within(step.first, plan.n_sums) && step.second >= 1;
+    case GGUFSTEER_LENGTH:
+        return within(step.first, plan.n_lengths);
+    case GGUFSTEER_SCORE:
+        return within(step.first, plan.n_scores) && plan.directions != nullptr;
+    default:
+        return false;
+    }
+}
+
+bool are_sound_steps(const ggufsteer_plan &plan) noexcept {
+    bool has_state = false;
+    int32_t row = 0;
+    for (int32_t index = 0; index < plan.n_steps; ++index) {
+        const ggufsteer_step &step = plan.steps[index];
+        has_state = has_state || step.operation == GGUFSTEER_ROW || step.operation == GGUFSTEER_MEAN;
+        const bool needs_state = step.operation != GGUFSTEER_CLEAR && step.operation != GGUFSTEER_COPY;
+        const bool goes_back = step.operation == GGUFSTEER_ROW && step.first < row;
+        if (!is_sound(plan, step) || (needs_state && !has_state) || goes_back) {
+            return false;
+        }
+        row = step.operation == GGUFSTEER_ROW ? step.first : row;
+    }
+    return true;
 }
 
 bool is_sound(const ggufsteer_plan &plan) noexcept {
-    if (plan.layers == nullptr || plan.rows == nullptr || plan.slots == nullptr) {
-        return false;
-    }
-    if ((plan.states == nullptr) == (plan.sums == nullptr)) {
-        return false;
-    }
-    if (plan.n_layers < 1 || plan.n_rows < 1 || plan.n_slots < 1 || plan.n_embd < 1) {
-        return false;
-    }
-    if (plan.n_tokens < 1 || plan.n_ubatch < 1) {
-        return false;
-    }
-    // A stop lasts until the next arm, so it would cut off the batch's second piece.
-    if (plan.stop_early != 0 && plan.n_tokens > plan.n_ubatch) {
-        return false;
-    }
-    return strictly_ascending(plan.layers, plan.n_layers, INT32_MAX) &&
-           strictly_ascending(plan.rows, plan.n_rows, plan.n_tokens) && all_below(plan.slots, plan.n_rows, plan.n_slots);
+    const bool has_arrays = plan.layers != nullptr && is_array(plan.rows, plan.n_rows) && is_array(plan.steps, plan.n_steps) &&
+                            is_array(plan.states, plan.n_states) && is_array(plan.accumulators, plan.n_accumulators) &&
+                            is_array(plan.sums, plan.n_sums) && is_array(plan.lengths, plan.n_lengths) &&
+                            is_array(plan.scores, plan.n_scores);
+    return has_arrays && plan.n_layers >= 1 && plan.n_embd >= 1 && plan.n_tokens >= 1 &&
+           strictly_ascending(plan.layers, plan.n_layers, INT32_MAX) &&
+           strictly_ascending(plan.rows, plan.n_rows, plan.n_tokens) && are_sound_steps(plan);
 }
 
-// How far a layer has been read: the batch arrives in pieces, and each layer comes by once a piece.
-struct Progress {
-    int32_t tokens = 0;
-    int32_t rows = 0;
-};
+void add(const float *state, size_t width, double factor, double *sum) noexcept {
+    for (size_t element = 0; element < width; ++element) {
+        sum[element] += factor * static_cast<double>(state[element]);
+    }
+}
+
+double scalar_product(const float *one, const float *other, size_t width) noexcept {
+    double sum = 0.0;
+    for (size_t element = 0; element < width; ++element) {
+        sum += static_cast<double>(one[element]) * static_cast<double>(other[element]);
+    }
+    return sum;
+}
 
 }  // namespace
 
@@ -96,20 +134,26 @@ struct ggufsteer_capture {
   private:
     // The position of a layer among the wanted ones, or -1.
     int32_t index_of(const ggml_tensor *tensor) const noexcept;
-    bool read(const ggml_tensor *tensor, int32_t layer_index) noexcept;
-    bool has_expected_form(const ggml_tensor *tensor, int32_t layer, int64_t n_rows) noexcept;
-    // Copies rows [first, last) of the plan, whose first token in the tensor is number `origin` of the batch, or which are cut.
-    void fetch(const ggml_tensor *tensor, int32_t layer_index, int32_t first, int32_t last, int32_t origin, bool cut) noexcept;
-    void store(const float *row, int32_t row_index, int32_t layer_index) noexcept;
+    bool read(const ggml_tensor *tensor, size_t layer) noexcept;
+    bool has_expected_form(const ggml_tensor *tensor, size_t layer, int64_t n_rows) noexcept;
+    // Gives wanted row `index` of a tensor, fetching the wanted rows right after it too where it is not there yet.
+    const float *row(const ggml_tensor *tensor, size_t index, bool cut) noexcept;
+    const float *mean(const ggufsteer_step &step, size_t layer) noexcept;
+    void consume(const ggufsteer_step &step, size_t layer, const float *state) noexcept;
+    double *of_layer(double *array, int32_t index, size_t layer) const noexcept;
     void fail(ggufsteer_code code, int32_t layer, int64_t seen, int64_t expected) noexcept;
 
     ggufsteer_accessors accessors;
     ggufsteer_plan plan{};
+    size_t width = 0;
     std::vector<int32_t> layers;
     std::vector<int32_t> rows;
-    std::vector<int32_t> slots;
-    std::vector<Progress> progress;
-    std::vector<float> fetched;
+    std::vector<ggufsteer_step> steps;
+    std::vector<bool> came;      // for each wanted layer whether it was read
+    std::vector<float> fetched;  // rows [fetched_begin, fetched_end) of the tensor that is being read
+    size_t fetched_begin = 0;
+    size_t fetched_end = 0;
+    std::vector<float> mean_state;
     ggufsteer_report report{0, 0, GGUFSTEER_OK, -1};
     bool armed = false;
     bool stopped = false;
@@ -117,11 +161,13 @@ struct ggufsteer_capture {
 
 void ggufsteer_capture::arm(const ggufsteer_plan &wanted) {
     armed = false;
+    width = static_cast<size_t>(wanted.n_embd);
     layers.assign(wanted.layers, wanted.layers + wanted.n_layers);
     rows.assign(wanted.rows, wanted.rows + wanted.n_rows);
-    slots.assign(wanted.slots, wanted.slots + wanted.n_rows);
-    progress.assign(layers.size(), Progress{});
-    fetched.resize(std::min(rows_per_fetch, rows.size()) * static_cast<size_t>(wanted.n_embd));
+    steps.assign(wanted.steps, wanted.steps + wanted.n_steps);
+    came.assign(layers.size(), false);
+    fetched.resize(std::min(rows_per_fetch, rows.size()) * width);
+    mean_state.resize(width);
     plan = wanted;
     report = ggufsteer_report{0, 0, GGUFSTEER_OK, -1};
     stopped = false;
@@ -133,8 +179,8 @@ ggufsteer_report ggufsteer_capture::finish() noexcept {
         return ggufsteer_report{0, 0, GGUFSTEER_NOT_ARMED, -1};
     }
     for (size_t index = 0; index < layers.size() && report.code == GGUFSTEER_OK; ++index) {
-        if (progress[index].rows != plan.n_rows) {
-            fail(GGUFSTEER_MISSING_ROWS, layers[index], progress[index].rows, plan.n_rows);
+        if (!came[index]) {
+            fail(GGUFSTEER_MISSING_ROWS, layers[index], 0, plan.n_rows);
         }
     }
     armed = false;
@@ -172,85 +218,109 @@ bool ggufsteer_capture::receive(const ggml_tensor *tensor) noexcept {
     if (layer_index < 0) {
         return true;
     }
-    if (!read(tensor, layer_index)) {
+    if (!read(tensor, static_cast<size_t>(layer_index))) {
         return false;
     }
     stopped = plan.stop_early != 0 && layer_index == plan.n_layers - 1;
     return !stopped;
 }
 
-bool ggufsteer_capture::read(const ggml_tensor *tensor, int32_t layer_index) noexcept {
-    Progress &reached = progress[static_cast<size_t>(layer_index)];
-    const int32_t layer = layers[static_cast<size_t>(layer_index)];
+bool ggufsteer_capture::read(const ggml_tensor *tensor, size_t layer) noexcept {
     const int64_t n_rows = accessors.nrows(tensor);
-    const int32_t piece = std::min(plan.n_ubatch, plan.n_tokens - reached.tokens);
-    const int32_t end = reached.tokens + piece;
-    const auto first = rows.begin() + reached.rows;
-    const auto last = std::lower_bound(first, rows.end(), end);
-    const int32_t wanted = static_cast<int32_t>(last - first);
-    const bool whole = n_rows == piece && piece > 0;
-    const bool cut = !whole && plan.rows_are_outputs != 0 && n_rows == wanted;
-    if (!whole && !cut) {
-        fail(GGUFSTEER_WRONG_ROWS, layer, n_rows, piece);
+    const bool whole = n_rows == plan.n_tokens;
+    const bool cut = !whole && plan.rows_are_outputs != 0 && n_rows == plan.n_rows;
+    // A layer that comes twice belongs to a batch that llama.cpp has cut: its rows are not the ones that were meant.
+    if ((!whole && !cut) || came[layer]) {
+        fail(GGUFSTEER_WRONG_ROWS, layers[layer], n_rows, plan.n_tokens);
         return false;
     }
-    if (wanted > 0) {
-        if (!has_expected_form(tensor, layer, n_rows)) {
-            return false;
-        }
-        fetch(tensor, layer_index, reached.rows, reached.rows + wanted, reached.tokens, cut);
+    if (!has_expected_form(tensor, layer, n_rows)) {
+        return false;
     }
-    reached.tokens = end;
-    reached.rows += wanted;
+    fetched_begin = fetched_end = 0;
+    const float *state = nullptr;
+    for (const ggufsteer_step &step : steps) {
+        if (step.operation == GGUFSTEER_ROW) {
+            state = row(tensor, static_cast<size_t>(step.first), cut);
+        } else if (step.operation == GGUFSTEER_MEAN) {
+            state = mean(step, layer);
+        } else {
+            consume(step, layer, state);
+        }
+    }
+    came[layer] = true;
     return true;
 }
 
-bool ggufsteer_capture::has_expected_form(const ggml_tensor *tensor, int32_t layer, int64_t n_rows) noexcept {
+bool ggufsteer_capture::has_expected_form(const ggml_tensor *tensor, size_t layer, int64_t n_rows) noexcept {
     const int64_t expected = n_rows * plan.n_embd;
     const int64_t elements = accessors.nelements(tensor);
     if (elements != expected) {
-        fail(GGUFSTEER_WRONG_WIDTH, layer, elements / n_rows, plan.n_embd);
+        fail(GGUFSTEER_WRONG_WIDTH, layers[layer], elements / n_rows, plan.n_embd);
         return false;
     }
     // ggml counts the gaps of a strided tensor as bytes, so this also says that the rows lie one after the other.
     const int64_t bytes = static_cast<int64_t>(accessors.nbytes(tensor));
     const int64_t expected_bytes = expected * static_cast<int64_t>(sizeof(float));
     if (bytes != expected_bytes) {
-        fail(GGUFSTEER_WRONG_TYPE, layer, bytes, expected_bytes);
+        fail(GGUFSTEER_WRONG_TYPE, layers[layer], bytes, expected_bytes);
         return false;
     }
     return true;
 }
 
-void ggufsteer_capture::fetch(const ggml_tensor *tensor, int32_t layer_index, int32_t first, int32_t last, int32_t origin,
-                              bool cut) noexcept {
-    const size_t row_bytes = static_cast<size_t>(plan.n_embd) * sizeof(float);
-    const auto place = [&](int32_t index) { return cut ? index - first : rows[static_cast<size_t>(index)] - origin; };
-    for (int32_t begin = first; begin < last;) {
-        int32_t end = begin + 1;
-        while (end < last && static_cast<size_t>(end - begin) < rows_per_fetch && place(end) == place(end - 1) + 1) {
+const float *ggufsteer_capture::row(const ggml_tensor *tensor, size_t index, bool cut) noexcept {
+    if (index < fetched_begin || index >= fetched_end) {
+        const auto place = [&](size_t of) { return cut ? of : static_cast<size_t>(rows[of]); };
+        size_t end = index + 1;
+        while (end < rows.size() && end - index < rows_per_fetch && place(end) == place(end - 1) + 1) {
             ++end;
         }
-        const size_t offset = static_cast<size_t>(place(begin)) * row_bytes;
-        accessors.backend_tensor_get(tensor, fetched.data(), offset, static_cast<size_t>(end - begin) * row_bytes);
-        for (int32_t index = begin; index < end; ++index) {
-            store(fetched.data() + static_cast<size_t>(index - begin) * static_cast<size_t>(plan.n_embd), index, layer_index);
-        }
-        begin = end;
+        const size_t row_bytes = width * sizeof(float);
+        accessors.backend_tensor_get(tensor, fetched.data(), place(index) * row_bytes, (end - index) * row_bytes);
+        fetched_begin = index;
+        fetched_end = end;
     }
+    return fetched.data() + (index - fetched_begin) * width;
 }
 
-void ggufsteer_capture::store(const float *row, int32_t row_index, int32_t layer_index) noexcept {
-    const size_t width = static_cast<size_t>(plan.n_embd);
-    const size_t slot = static_cast<size_t>(slots[static_cast<size_t>(row_index)]);
-    const size_t offset = (slot * layers.size() + static_cast<size_t>(layer_index)) * width;
-    if (plan.states != nullptr) {
-        std::copy_n(row, width, plan.states + offset);
-        return;
-    }
-    double *sums = plan.sums + offset;
-    for (size_t element = 0; element < width; ++element) {
-        sums[element] += static_cast<double>(row[element]);
+const float *ggufsteer_capture::mean(const ggufsteer_step &step, size_t layer) noexcept {
+    const double *sum = of_layer(plan.accumulators, step.first, layer);
+    const double count = step.second;
+    std::transform(sum, sum + width, mean_state.begin(), [count](double value) { return static_cast<float>(value / count); });
+    return mean_state.data();
+}
+
+double *ggufsteer_capture::of_layer(double *array, int32_t index, size_t layer) const noexcept {
+    return array + (static_cast<size_t>(index) * layers.size() + layer) * width;
+}
+
+void ggufsteer_capture::consume(const ggufsteer_step &step, size_t layer, const float *state) noexcept {
+    const size_t first = static_cast<size_t>(step.first);
+    switch (step.operation) {
+    case GGUFSTEER_CLEAR:
+        std::fill_n(of_layer(plan.accumulators, step.first, layer), width, 0.0);
+        break;
+    case GGUFSTEER_COPY:
+        std::copy_n(of_layer(plan.accumulators, step.first, layer), width, of_layer(plan.accumulators, step.second, layer));
+        break;
+    case GGUFSTEER_ADD:
+        add(state, width, 1.0, of_layer(plan.accumulators, step.first, layer));
+        break;
+    case GGUFSTEER_STORE:
+        std::copy_n(state, width, plan.states + (first * layers.size() + layer) * width);
+        break;
+    case GGUFSTEER_SUM:
+        add(state, width, step.second, of_layer(plan.sums, step.first, layer));
+        break;
+    case GGUFSTEER_LENGTH:
+        plan.lengths[first * layers.size() + layer] = std::sqrt(scalar_product(state, state, width));
+        break;
+    case GGUFSTEER_SCORE:
+        plan.scores[first * layers.size() + layer] = scalar_product(state, plan.directions + layer * width, width);
+        break;
+    default:
+        break;
     }
 }
 

@@ -1,13 +1,14 @@
 """Hidden states of many token sequences, at the wanted layers and tokens only.
 
 The state at layer N is the output of block N, counted from 0 (llama.cpp's ``l_out-N``), steering included if there is
-any. Sequences share batches, each graph ends after the deepest wanted layer, and equal sequences are evaluated once.
+any. What sequences share is evaluated once, batches are filled, each graph ends after the deepest wanted layer, and
+what is not wanted of a state is never held.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import numpy as np
@@ -17,16 +18,30 @@ from ggufsteer.engine import backend
 from ggufsteer.engine.context import Context
 from ggufsteer.engine.library import ReaderName
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.plan import Piece, Progress, ProgressCallback, Round, TokenSequence, pack
-from ggufsteer.engine.reading import Reading
+from ggufsteer.engine.plan import Batch, Limits, Plan
+from ggufsteer.engine.prefix_tree import PrefixTree
+from ggufsteer.engine.progress import Progress, ProgressCallback
+from ggufsteer.engine.reading import Reading, Targets
+from ggufsteer.engine.reading_steps import StepMaker, Wanted
+from ggufsteer.engine.sequences import TokenSequence, TokenSequences
 from ggufsteer.errors import SteerError
 
-__all__ = ["Progress", "ProgressCallback", "TokenSequence", "capture"]
+__all__ = ["Progress", "ProgressCallback", "TokenSequence", "Wanted", "capture", "observe", "plan_capture"]
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+StatesCallback = Callable[[Int64, Float32], None]
+"""Takes observation numbers (states,) and their states (states, layers, embd), which it must not keep."""
 
 _LARGEST_LOGITS = 256 << 20
 """Bytes. llama.cpp reserves a row of logits for each output, and the last layer is only computed for outputs."""
+_MANY_ROWS = 0.25
+"""From this share of wanted rows on, a batch is taken to want all of its rows."""
+_PLAIN_ATTENTION_TOKENS = 256
+"""The most tokens in a batch on a CPU without flash attention: every token is multiplied with every cell of the memory,
+other sequences' too, and llama.cpp looks at the memory in steps of 256 cells. Batches of 512 are a tenth slower."""
+_MOST_LANES = 127
+"""llama.cpp reserves a row of logits for each sequence that a context may hold."""
 
 
 @overload
@@ -62,7 +77,7 @@ def capture(
     progress: ProgressCallback | None = None,
     callback: ReaderName = "auto",
 ) -> Float32 | list[Float32]:
-    """Read hidden states.
+    """Read hidden states into memory.
 
     Args:
         model: An open model; what steers it at the moment takes part.
@@ -80,25 +95,127 @@ def capture(
         EngineError: llama.cpp failed, or the model's graph does not hold the layer's output.
     """
     order = _checked_layers(layers, model.n_layer)
-    wanted = [_without_tail(sequence) for sequence in sequences]
-    for number, sequence in enumerate(wanted):
-        _check_sequence(model, sequence, number)
-    n_rows = len(wanted) if pool else sum(len(sequence.rows) for sequence in wanted)
-    _check_memory((n_rows, len(layers), model.n_embd))
-    places: dict[TokenSequence, list[int]] = {}
-    for index, sequence in enumerate(wanted):
-        places.setdefault(sequence, []).append(index)
-    pooled = np.empty((len(wanted) if pool else 0, len(layers), model.n_embd), dtype=np.float32)
-    apart = [pooled] * (0 if pool else len(wanted))
-    with _context(model, callback) as context:
-        work = _Work(model, context, list(places), np.array(sorted(layers), dtype=np.int32), pool)
-        for sequence, states in work.run(progress, len(sequences)):
-            for index in places[sequence]:
-                if pool:
-                    pooled[index] = states[0, order]
-                else:
-                    apart[index] = states[:, order]
-    return pooled if pool else apart
+    packed = TokenSequences.pack(sequences)
+    n_observations = len(packed) if pool else len(packed.rows)
+    _check_memory((n_observations, len(layers), model.n_embd))
+    result = np.empty((n_observations, len(layers), model.n_embd), dtype=np.float32)
+
+    def on_states(observations: Int64, states: Float32) -> None:
+        result[observations] = states[:, order]
+
+    observe(
+        model,
+        packed,
+        sorted(layers),
+        Wanted(stored=True),
+        pool=pool,
+        on_states=on_states,
+        progress=progress,
+        callback=callback,
+    )
+    return result if pool else np.split(result, packed.row_bounds[1:-1])
+
+
+def observe(
+    model: Model,
+    sequences: TokenSequences,
+    layers: Sequence[int],
+    wanted: Wanted,
+    *,
+    pool: bool,
+    on_states: StatesCallback | None = None,
+    on_round: Callable[[int], None] | None = None,
+    rounds_done: int = 0,
+    progress: ProgressCallback | None = None,
+    callback: ReaderName = "auto",
+) -> Targets:
+    """Read hidden states and make of each observation what is wanted, while the model runs.
+
+    An observation is the mean over the rows of a sequence, numbered as the sequences are (`pool`), or each row by
+    itself, numbered as `sequences.rows` is. They come in the order of the plan, which depends on nothing but the
+    arguments, the model's options and its architecture.
+
+    Args:
+        model: An open model; what steers it at the moment takes part.
+        sequences: Tokens, and the rows wanted of each.
+        layers: Ascending 0-based layer numbers.
+        wanted: What is made of each observation.
+        pool: What an observation is.
+        on_states: Takes the states that are to be stored, after each decode.
+        on_round: Called with the number of finished rounds after each: here work can be resumed later.
+        rounds_done: Rounds to leave out, since an earlier run has done them.
+        progress: Called after each decode.
+        callback: "native" or "python" to insist on one implementation; they give the same bits.
+
+    Returns:
+        The sums (sums, layers, embd), lengths (lengths, layers) and scores (scores, layers) that were wanted.
+
+    Raises:
+        SteerError: A sequence is longer than the context, a token is not in the vocabulary, or there is no such layer.
+        EngineError: llama.cpp failed, or the model's graph does not hold the layer's output.
+    """
+    _checked_layers(layers, model.n_layer)
+    model.vocabulary.check(sequences.tokens)
+    plan = plan_capture(model, sequences, layers, pool=pool)
+    steps = StepMaker(plan.tree, wanted, pool=pool)
+    targets = Targets.make(
+        len(layers),
+        model.n_embd,
+        accumulators=steps.n_accumulators(),
+        sums=wanted.n_sums,
+        lengths=wanted.n_lengths,
+        scores=wanted.n_scores,
+        directions=wanted.directions,
+    )
+    if len(sequences) == 0:
+        return targets
+    with _context(model, plan, callback) as context:
+        work = _Work(model, context, plan, steps, np.array(layers, dtype=np.int32), targets)
+        work.run(on_states or _ignore, on_round or _ignore, rounds_done, progress)
+    return targets
+
+
+def plan_capture(model: Model, sequences: TokenSequences, layers: Sequence[int], *, pool: bool) -> Plan:
+    """Plan what `observe` does; the model's weights need not be loaded.
+
+    Raises:
+        SteerError: A sequence is longer than the context.
+    """
+    several_rows = bool((sequences.row_counts > 1).any())
+    tree = PrefixTree.grow(sequences, splits_by_rows=pool and several_rows, cuts_back=model.cuts_back)
+    longest = int(tree.lengths.max(initial=0))
+    if longest > model.n_ctx:
+        raise SteerError(
+            f"text {int(tree.order[tree.lengths.argmax()]) + 1} has {longest} tokens, "
+            f"and the context holds {model.n_ctx}",
+            "shorten it, or give a larger context with -c",
+        )
+    batch_tokens = min(model.options.n_ubatch, model.options.n_batch)
+    if _flash_attention(model) == "off" and not backend.can_offload():
+        batch_tokens = min(batch_tokens, _PLAIN_ATTENTION_TOKENS)
+    if model.n_layer - 1 in layers and len(sequences.rows) > _MANY_ROWS * len(sequences.tokens):
+        batch_tokens = min(batch_tokens, max(1, _LARGEST_LOGITS // (4 * model.n_vocab)))
+    limits = Limits(
+        batch_tokens=batch_tokens,
+        memory_tokens=min(model.context_size, model.rounded_context(longest + batch_tokens)),
+        # One more holds on to the path (see `_Work._after`).
+        lanes=min(_MOST_LANES, model.most_sequences - 1) if model.most_sequences > 1 else 1,
+    )
+    return Plan(tree, limits)
+
+
+def _flash_attention(model: Model) -> str:
+    """Say whether states are read with flash attention: only where it was asked for.
+
+    On a CPU it sums up short and long batches by different code, so that a state depends on what else is in the batch
+    (0.5 % on a quantised model, where plain attention mostly gives the same bits).
+    """
+    wanted = model.options.flash_attention
+    return "off" if wanted == "auto" else wanted
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def _checked_layers(layers: Sequence[int], n_layer: int) -> list[int]:
@@ -122,33 +239,18 @@ def _check_memory(shape: tuple[int, int, int]) -> None:
         )
 
 
-def _without_tail(sequence: TokenSequence) -> TokenSequence:
-    """Leave out the tokens after the last wanted one: they cannot change what was before them."""
-    return TokenSequence(sequence.tokens[: sequence.rows[-1] + 1], sequence.rows)
-
-
-def _check_sequence(model: Model, sequence: TokenSequence, number: int) -> None:
-    model.vocabulary.check(sequence.tokens)
-    if len(sequence.tokens) > model.n_ctx:
-        raise SteerError(
-            f"text {number + 1} has {len(sequence.tokens)} tokens, and the context holds {model.n_ctx}",
-            "shorten it, or give a larger context with -c",
-        )
-
-
 @contextmanager
-def _context(model: Model, callback: ReaderName) -> Iterator[Context]:
-    """Give the model's own context, or one with the asked implementation; its memory is empty afterwards."""
-    if callback in ("auto", model.context.reader.name):
-        try:
-            yield model.context
-        finally:
-            # A graph that ended early left the memory of the deeper layers unwritten: nothing may build on it.
-            model.context.clear()
-        return
-    context = model.new_context(callback)
+def _context(model: Model, plan: Plan, callback: ReaderName) -> Iterator[Context]:
+    """Give a context that is as small as the plan allows, steered as the model is."""
+    context = model.new_context(
+        model.options.reader if callback == "auto" else callback,
+        n_ctx=plan.limits.memory_tokens,
+        n_sequences=plan.totals.n_lanes + 1,
+        flash_attention=_flash_attention(model),
+    )
     try:
-        context.set_steering(model.context.steering)
+        if model.has_context:
+            context.set_steering(model.context.steering)
         yield context
     finally:
         context.close()
@@ -156,99 +258,112 @@ def _context(model: Model, callback: ReaderName) -> Iterator[Context]:
 
 @dataclass
 class _Work:
-    """One capture: the same for all its rounds."""
+    """One walk over a plan."""
 
     model: Model
     context: Context
-    sequences: Sequence[TokenSequence]
+    plan: Plan
+    steps: StepMaker
     layers: NDArray[np.int32]
-    pool: bool
+    targets: Targets
 
-    def run(self, progress: ProgressCallback | None, total: int) -> Iterator[tuple[TokenSequence, Float32]]:
-        """Evaluate all sequences; yields each with its states, (rows or 1, layers, embd)."""
-        lengths = [len(sequence.tokens) for sequence in self.sequences]
-        rounds = pack(lengths, batch_tokens=self._batch_tokens(), max_sequences=self.context.n_seq_max)
-        sequences_done = tokens_done = 0
-        for round_ in rounds:
-            self.context.clear()
-            target = self._target(round_)
-            for batch in round_.batches:
-                self._decode(round_, batch, target)
-                tokens_done += sum(piece.stop - piece.start for piece in batch)
-                sequences_done += len(round_.sequences) if batch is round_.batches[-1] else 0
-                if progress is not None:
-                    share = total * sequences_done // len(self.sequences)
-                    progress(Progress(share, total, tokens_done, sum(lengths)))
-            yield from self._results(round_, target)
+    def run(
+        self,
+        on_states: StatesCallback,
+        on_round: Callable[[int], None],
+        rounds_done: int,
+        progress: ProgressCallback | None,
+    ) -> None:
+        tree = self.plan.tree
+        tokens_done, n_tokens = 0, tree.n_distinct
+        round_ = rounds_done
+        for batch in self.plan.batches():
+            tokens_done += sum(max(0, piece.stop - max(piece.start, piece.known)) for piece in batch.pieces)
+            if batch.round < rounds_done:
+                continue
+            if batch.round > round_:
+                round_ = batch.round
+                on_round(round_)
+            self._evaluate(batch, on_states)
+            if progress is not None:
+                progress(Progress(self._places_done(batch), len(tree), tokens_done, n_tokens))
+        on_round(round_ + 1)
 
-    @property
-    def _needs_outputs(self) -> bool:
-        return int(self.layers[-1]) == self.model.n_layer - 1
+    def _places_done(self, batch: Batch) -> int:
+        tree, last = self.plan.tree, batch.pieces[-1]
+        if last.stop < tree.lengths[last.place]:
+            return last.place
+        done = last.place + 1
+        while done < len(tree) and tree.shared[done] == tree.lengths[done]:
+            done += 1
+        return done
 
-    def _batch_tokens(self) -> int:
-        """The most tokens in a batch."""
-        limit = self.context.n_ubatch if self.model.may_stop_early else self.context.n_batch
-        if self._needs_outputs:
-            limit = min(limit, max(1, _LARGEST_LOGITS // (4 * self.model.n_vocab)))
-        return limit
-
-    def _target(self, round_: Round) -> NDArray[np.float32] | NDArray[np.float64]:
-        """Make the array that a round is read into: a slot a sequence, or a slot a row."""
-        if self.pool:
-            return np.zeros((len(round_.sequences), len(self.layers), self.model.n_embd), dtype=np.float64)
-        n_rows = sum(len(self.sequences[sequence].rows) for sequence in round_.sequences)
-        return np.zeros((n_rows, len(self.layers), self.model.n_embd), dtype=np.float32)
-
-    def _decode(self, round_: Round, batch: Sequence[Piece], target: NDArray[np.float32] | NDArray[np.float64]) -> None:
-        tokens = [token for piece in batch for token in self.sequences[piece.sequence].tokens[piece.start : piece.stop]]
-        positions = [position for piece in batch for position in range(piece.start, piece.stop)]
-        sequence_ids = [piece.sequence_id for piece in batch for _ in range(piece.start, piece.stop)]
-        rows, slots = self._rows_and_slots(round_, batch)
-        outputs = np.zeros(len(tokens), dtype=bool)
-        if self._needs_outputs:
-            outputs[rows] = True
-        if not rows:  # a piece of a long sequence, before its first wanted row
-            self.context.decode(tokens, positions, sequence_ids, outputs)
-            return
+    def _evaluate(self, batch: Batch, on_states: StatesCallback) -> None:
+        """Decode a batch, read it, hand its states out, and leave in memory what the next one builds on."""
+        wanted = self.steps.read(batch)
+        states = np.empty((wanted.n_states, *self.targets.states.shape[1:]), dtype=np.float32)
+        outputs = np.zeros(batch.n_tokens, dtype=bool)
+        needs_outputs = int(self.layers[-1]) == self.model.n_layer - 1
+        if needs_outputs:
+            outputs[wanted.rows] = True
         reading = Reading(
             layers=self.layers,
-            rows=np.array(rows, dtype=np.int32),
-            slots=np.array(slots, dtype=np.int32),
-            target=target,
-            n_tokens=len(tokens),
-            n_ubatch=self.context.n_ubatch,
-            rows_are_outputs=self._needs_outputs,
+            rows=wanted.rows,
+            steps=wanted.steps,
+            targets=replace(self.targets, states=states),
+            n_tokens=batch.n_tokens,
+            rows_are_outputs=needs_outputs,
             stop_early=self.model.may_stop_early,
         )
-        self.context.read(reading, lambda: self.context.decode(tokens, positions, sequence_ids, outputs))
+        tokens, positions, lanes, n_lanes = self._tokens(batch)
+        self._before(batch)
+        self.context.read(reading, lambda: self.context.decode(tokens, positions, lanes, outputs, n_lanes))
+        self._after(batch)
+        if len(wanted.states):
+            on_states(wanted.observations, states[wanted.states])
 
-    def _rows_and_slots(self, round_: Round, batch: Sequence[Piece]) -> tuple[list[int], list[int]]:
-        """Find where in the batch the wanted rows are, and where they go."""
-        rows: list[int] = []
-        slots: list[int] = []
-        first_slots = self._first_slots(round_)
-        start_of_piece = 0
-        for piece in batch:
-            for index, row in enumerate(self.sequences[piece.sequence].rows):
-                if piece.start <= row < piece.stop:
-                    rows.append(start_of_piece + row - piece.start)
-                    slots.append(first_slots[piece.sequence] + (0 if self.pool else index))
-            start_of_piece += piece.stop - piece.start
-        return rows, slots
+    def _tokens(self, batch: Batch) -> tuple[NDArray[np.int32], ...]:
+        """Give tokens, positions, first lanes and numbers of lanes of a batch."""
+        tree = self.plan.tree
+        tokens, positions, lanes, n_lanes = [], [], [], []
+        for index, piece in enumerate(batch.pieces):
+            counts = np.ones(piece.stop - piece.start, dtype=np.int32)
+            shared = piece.stop
+            for later in batch.pieces[index + 1 :]:
+                shared = min(shared, later.start)
+                if shared <= piece.start:
+                    break
+                counts[: shared - piece.start] = later.lane - piece.lane + 1
+            tokens.append(tree.tokens_at(piece.place)[piece.start : piece.stop])
+            positions.append(np.arange(piece.start, piece.stop, dtype=np.int32))
+            lanes.append(np.full(len(counts), piece.lane, dtype=np.int32))
+            n_lanes.append(counts)
+        return tuple(np.concatenate(parts) for parts in (tokens, positions, lanes, n_lanes))
 
-    def _first_slots(self, round_: Round) -> dict[int, int]:
-        slots: dict[int, int] = {}
-        next_slot = 0
-        for sequence in round_.sequences:
-            slots[sequence] = next_slot
-            next_slot += 1 if self.pool else len(self.sequences[sequence].rows)
-        return slots
+    def _before(self, batch: Batch) -> None:
+        """Let each lane begin with what it shares with the path in memory."""
+        lane = 0
+        for piece in batch.pieces:
+            if piece.lane > lane and piece.cached:
+                self.context.share(0, piece.lane, piece.cached)
+            lane = piece.lane
 
-    def _results(
-        self, round_: Round, target: NDArray[np.float32] | NDArray[np.float64]
-    ) -> Iterator[tuple[TokenSequence, Float32]]:
-        for number, first in self._first_slots(round_).items():
-            sequence = self.sequences[number]
-            n_rows = len(sequence.rows)
-            states = target[first : first + 1] / n_rows if self.pool else target[first : first + n_rows]
-            yield sequence, states.astype(np.float32)
+    def _after(self, batch: Batch) -> None:
+        """Leave the path to the next batch in memory, on lane 0, and nothing else."""
+        context, last = self.context, batch.pieces[-1]
+        if batch.keep == 0:
+            context.clear(with_data=False)
+            return
+        if last.lane > 0:
+            for lane in range(last.lane):
+                context.remove(lane)
+            context.share(last.lane, 0, batch.keep)
+            context.remove(last.lane)
+        elif batch.keep < last.stop:
+            context.remove(0, batch.keep)
+        if self.model.cuts_back:
+            # llama.cpp overwrites cells outside of a sliding window, but only those of one sequence. A second one on
+            # the whole path keeps its beginning, which is inside the window again once the path is cut back.
+            guard = context.n_seq_max - 1
+            context.remove(guard)
+            context.share(0, guard, batch.keep)

@@ -17,6 +17,7 @@ from ggufsteer.engine.reading import Reader, Reading
 from ggufsteer.errors import EngineError
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _DECODE_FAILURES = {
@@ -80,7 +81,7 @@ class Context:
         self.n_batch = int(llama_cpp.llama_n_batch(self._pointer))
         self.n_ubatch = int(llama_cpp.llama_n_ubatch(self._pointer))
         self.n_seq_max = shape.n_seq_max
-        self._batch = _BatchBuffers(self.n_batch)
+        self._batch = _BatchBuffers(self.n_batch, shape.n_seq_max)
 
     def close(self) -> None:
         """Free it; a second call does nothing."""
@@ -89,14 +90,22 @@ class Context:
             self._pointer = None
             self.reader.close()
 
-    def decode(self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: ArrayLike, outputs: ArrayLike) -> None:
-        """Evaluate a batch; the four arrays run in parallel.
+    def decode(
+        self,
+        tokens: ArrayLike,
+        positions: ArrayLike,
+        sequence_ids: ArrayLike,
+        outputs: ArrayLike,
+        n_sequences: ArrayLike = 1,
+    ) -> None:
+        """Evaluate a batch; the arrays run in parallel.
 
         Args:
             tokens: Token ids.
             positions: Position of each token within its sequence.
             sequence_ids: Which sequence each token belongs to, 0 to n_seq_max - 1.
             outputs: True where logits are wanted.
+            n_sequences: To how many sequences each token belongs: to `sequence_ids` and those right after it.
 
         Raises:
             EngineError: The batch is not sound, or llama.cpp failed.
@@ -108,11 +117,11 @@ class Context:
             raise EngineError(f"a batch of {len(ids)} tokens; it must be 1 to {self.n_batch}")
         if ids.min() < 0 or ids.max() >= self._n_vocab:
             raise EngineError(f"token ids {ids.min()} to {ids.max()}; they must be 0 to {self._n_vocab - 1}")
-        if sequences.min() < 0 or sequences.max() >= self.n_seq_max:
-            raise EngineError(
-                f"sequence ids {sequences.min()} to {sequences.max()}; they must be 0 to {self.n_seq_max - 1}"
-            )
-        batch = self._batch.filled(ids, positions, sequences, outputs)
+        counts = np.broadcast_to(np.asarray(n_sequences, dtype=np.int64), sequences.shape)
+        last = (sequences + counts - 1).max()
+        if sequences.min() < 0 or counts.min() < 1 or last >= self.n_seq_max:
+            raise EngineError(f"sequence ids {sequences.min()} to {last}; they must be 0 to {self.n_seq_max - 1}")
+        batch = self._batch.filled(ids, positions, sequences, outputs, counts)
         backend.forget_complaints()
         code = llama_cpp.llama_decode(self._live(), batch)
         if code != 0:
@@ -142,13 +151,17 @@ class Context:
             raise EngineError(f"llama.cpp has no logits for position {batch_position} of the batch")
         return np.array(np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)), dtype=np.float32)
 
-    def clear(self) -> None:
-        """Forget all sequences."""
-        llama_cpp.llama_memory_clear(self._memory, True)
+    def clear(self, *, with_data: bool = True) -> None:
+        """Forget all sequences; what their tokens had left behind is overwritten too, unless `with_data` is False."""
+        llama_cpp.llama_memory_clear(self._memory, with_data)
 
-    def remove(self, sequence_id: int) -> None:
-        """Forget one sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
+    def remove(self, sequence_id: int, start: int = 0) -> None:
+        """Forget one sequence, from the position `start` on."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start or -1, -1)
+
+    def share(self, source: int, target: int, stop: int) -> None:
+        """Let the sequence `target` begin with the first `stop` tokens of another; nothing is computed or copied."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, stop)
 
     @property
     def steering(self) -> Float32 | None:
@@ -206,21 +219,24 @@ def _equal(rows: Float32 | None, others: Float32 | None) -> bool:
 class _BatchBuffers:
     """The arrays behind a llama_batch, made once and filled for each decode."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, n_seq_max: int) -> None:
         self._token = np.zeros(capacity, dtype=np.int32)
         self._position = np.zeros(capacity, dtype=np.int32)
         self._n_sequence_ids = np.ones(capacity, dtype=np.int32)
-        self._sequence_id = np.zeros(capacity, dtype=np.int32)
         self._output = np.zeros(capacity, dtype=np.int8)
-        # llama.cpp wants a pointer to a list of sequence ids for each token; each list is one element long.
-        self._sequence_id_lists = self._sequence_id.ctypes.data + 4 * np.arange(capacity + 1, dtype=np.uintp)
+        # llama.cpp wants a pointer to a list of sequence ids for each token; each list is a stretch of this one.
+        self._sequence_ids = np.arange(n_seq_max, dtype=np.int32)
+        self._sequence_id_lists = np.zeros(capacity + 1, dtype=np.uintp)
 
-    def filled(self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: ArrayLike, outputs: ArrayLike) -> Any:
+    def filled(
+        self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: Int64, outputs: ArrayLike, n_sequences: Int64
+    ) -> Any:
         """Give a llama_batch over the arrays; valid until the next call."""
-        count = len(np.asarray(tokens))
+        count = len(sequence_ids)
         self._token[:count] = tokens
         self._position[:count] = positions
-        self._sequence_id[:count] = sequence_ids
+        self._n_sequence_ids[:count] = n_sequences
+        self._sequence_id_lists[:count] = self._sequence_ids.ctypes.data + 4 * sequence_ids.astype(np.uintp)
         self._output[:count] = outputs
         id_type = llama_cpp.llama_seq_id
         return llama_cpp.llama_batch(
@@ -244,6 +260,8 @@ def _parameters(shape: ContextShape, reader: Reader) -> Any:
     parameters.flash_attn_type = _FLASH_ATTENTION[shape.flash_attention]
     # Only then does the order of rows in a layer's output equal the order of tokens in the batch.
     parameters.kv_unified = True
+    # A window-sized cache of sliding-window layers forgets beginnings that later sequences still share.
+    parameters.swa_full = True
     parameters.cb_eval = reader.callback
     parameters.cb_eval_user_data = reader.user_data
     return parameters

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ggufsteer.engine.context import Context
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.plan import Progress, ProgressCallback
+from ggufsteer.engine.progress import Progress, ProgressCallback
 from ggufsteer.engine.sampling import Sampler, Sampling
 from ggufsteer.errors import SteerError
 

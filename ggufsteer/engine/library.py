@@ -18,7 +18,7 @@ from ggufsteer.engine.reading import Code, Reader, Reading, Report
 from ggufsteer.engine.twin import PythonReader
 from ggufsteer.errors import EngineError
 
-ABI = 1
+ABI = 2
 """The interface number that this module speaks: GGUFSTEER_ABI in ``native/ggufsteer.h``."""
 
 ReaderName = Literal["auto", "native", "python"]
@@ -39,17 +39,10 @@ class _Accessors(ctypes.Structure):
 
 class _Plan(ctypes.Structure):
     _fields_ = (
-        ("layers", ctypes.c_void_p),
-        ("rows", ctypes.c_void_p),
-        ("slots", ctypes.c_void_p),
-        ("states", ctypes.c_void_p),
-        ("sums", ctypes.c_void_p),
-        ("n_layers", ctypes.c_int32),
-        ("n_rows", ctypes.c_int32),
-        ("n_slots", ctypes.c_int32),
-        ("n_embd", ctypes.c_int32),
-        ("n_tokens", ctypes.c_int32),
-        ("n_ubatch", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("layers", "rows", "steps", "directions")),
+        *((name, ctypes.c_void_p) for name in ("states", "accumulators", "sums", "lengths", "scores")),
+        *((f"n_{name}", ctypes.c_int32) for name in ("layers", "rows", "steps", "states", "accumulators")),
+        *((f"n_{name}", ctypes.c_int32) for name in ("sums", "lengths", "scores", "embd", "tokens")),
         ("rows_are_outputs", ctypes.c_int32),
         ("stop_early", ctypes.c_int32),
     )
@@ -123,19 +116,16 @@ class NativeReader:
             ValueError: The reading is not sound.
             EngineError: There is no memory for it.
         """
-        target = reading.target.ctypes.data
+        targets = reading.targets
+        arrays = {"layers": reading.layers, "rows": reading.rows, "steps": reading.steps} | {
+            name: getattr(targets, name) for name in ("states", "accumulators", "sums", "lengths", "scores")
+        }
         plan = _Plan(
-            layers=reading.layers.ctypes.data,
-            rows=reading.rows.ctypes.data,
-            slots=reading.slots.ctypes.data,
-            states=None if reading.adds else target,
-            sums=target if reading.adds else None,
-            n_layers=len(reading.layers),
-            n_rows=len(reading.rows),
-            n_slots=reading.target.shape[0],
-            n_embd=reading.n_embd,
+            **{name: array.ctypes.data for name, array in arrays.items()},
+            **{f"n_{name}": len(array) for name, array in arrays.items()},
+            directions=None if targets.directions is None else targets.directions.ctypes.data,
+            n_embd=targets.n_embd,
             n_tokens=reading.n_tokens,
-            n_ubatch=reading.n_ubatch,
             rows_are_outputs=reading.rows_are_outputs,
             stop_early=reading.stop_early,
         )
@@ -144,7 +134,7 @@ class NativeReader:
             raise ValueError("the reading is not sound")
         if code is not Code.OK:
             raise EngineError("there is no memory left for reading hidden states", "use a smaller batch (-b, -ub)")
-        # The library writes into the target until finish: it must live that long.
+        # The library writes into the targets until finish: they must live that long.
         self._reading = reading
 
     def finish(self) -> Report:

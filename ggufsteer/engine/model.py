@@ -160,8 +160,18 @@ class Model:
     def n_ctx(self) -> int:
         """Tokens that one sequence may have."""
         if self.options.n_ctx or not self.n_ctx_train:
-            return self.context.n_ctx
-        return min(self.n_ctx_train, self.context.n_ctx)
+            return self.context_size
+        return min(self.n_ctx_train, self.context_size)
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that the memory of the context in use holds, of all sequences together."""
+        return self.rounded_context(self.options.n_ctx or DEFAULT_CONTEXT)
+
+    @staticmethod
+    def rounded_context(n_ctx: int) -> int:
+        """Round a number of tokens up to a size that llama.cpp takes as it is."""
+        return -(-n_ctx // _CONTEXT_STEP) * _CONTEXT_STEP
 
     @property
     def context(self) -> Context:
@@ -173,10 +183,22 @@ class Model:
     @property
     def reader_note(self) -> str:
         """What a person should know about how hidden states are read; empty when all is as it should be."""
-        return self.context.reader_note
+        if self._context is not None:
+            return self._context.reader_note
+        reader, note = open_reader(self.options.reader)
+        reader.close()
+        return note
 
-    def new_context(self, reader_name: ReaderName) -> Context:
+    def new_context(
+        self, reader_name: ReaderName, *, n_ctx: int = 0, n_sequences: int = 0, flash_attention: str = ""
+    ) -> Context:
         """Make a further context on the same weights; the caller closes it.
+
+        Args:
+            reader_name: What reads hidden states.
+            n_ctx: Tokens that its memory holds; 0 takes what the options say.
+            n_sequences: Sequences that may be in it at once; 0 takes what suits generation.
+            flash_attention: "auto", "on" or "off"; empty takes what the options say.
 
         Raises:
             EngineError: There is no memory for it, or the native library was asked for and does not work.
@@ -185,26 +207,43 @@ class Model:
         if not self._pointer or self.options.vocabulary_only:
             raise ModelError(f"{self.path}: the model is not loaded", "open it with its weights")
         reader, note = open_reader(reader_name)
-        # llama.cpp rounds up too, but only after it has cut the batch down to the context.
-        n_ctx = -(-(self.options.n_ctx or DEFAULT_CONTEXT) // _CONTEXT_STEP) * _CONTEXT_STEP
         shape = ContextShape(
-            n_ctx=n_ctx,
+            # llama.cpp rounds up too, but only after it has cut the batch down to the context.
+            n_ctx=self.rounded_context(n_ctx or self.context_size),
             n_batch=self.options.n_batch,
             n_ubatch=min(self.options.n_ubatch, self.options.n_batch),
-            n_seq_max=self._parallel_sequences(),
+            n_seq_max=min(n_sequences or _MAX_SEQUENCES, self.most_sequences),
             n_threads=self.options.n_threads or backend.physical_cores(),
-            flash_attention=self.options.flash_attention,
+            flash_attention=flash_attention or self.options.flash_attention,
         )
         context = Context(self._pointer, shape, reader, self.n_vocab, (self.n_layer - 1, self.n_embd))
         context.reader_note = note
         return context
 
-    def _parallel_sequences(self) -> int:
-        # Recurrent layers keep one large state a sequence, and cut batches so that rows change their order.
-        if llama_cpp.llama_model_is_recurrent(self._pointer) or llama_cpp.llama_model_is_hybrid(self._pointer):
+    @property
+    def has_context(self) -> bool:
+        """Whether the context in use is there already."""
+        return self._context is not None
+
+    @property
+    def cuts_back(self) -> bool:
+        """Whether the memory of a sequence can be cut back to any beginning of it, so that others can share it.
+
+        Recurrent layers keep one state a sequence, which only goes forward.
+        """
+        pointer = self._pointer
+        if not pointer:
+            raise ModelError(f"{self.path}: the model was closed", "open it again")
+        return not (llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer))
+
+    @property
+    def most_sequences(self) -> int:
+        """The most sequences that one context may hold."""
+        # Recurrent layers cut batches so that rows change their order.
+        if not self.cuts_back:
             return 1
         # llama.cpp aborts when a batch cannot hold one token of each sequence.
-        return min(_MAX_SEQUENCES, self.options.n_batch, int(llama_cpp.llama_max_parallel_sequences()))
+        return min(self.options.n_batch, int(llama_cpp.llama_max_parallel_sequences()))
 
     @property
     def may_stop_early(self) -> bool:

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from ggufsteer.errors import EngineError
 
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+
 
 class Code(IntEnum):
     """What became of a reading; the numbers of ``enum ggufsteer_code``."""
@@ -28,65 +32,158 @@ class Code(IntEnum):
     MISSING_ROWS = 7
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Which rows of which layers one decode is read for, and where they go.
+class Operation(IntEnum):
+    """What a step does; the numbers of ``enum ggufsteer_operation``, and its explanations."""
 
-    `rows` and `slots` run in parallel: the state of batch position `rows[i]` goes to `target[slots[i]]`.
+    ROW = 0
+    MEAN = 1
+    CLEAR = 2
+    COPY = 3
+    ADD = 4
+    STORE = 5
+    SUM = 6
+    LENGTH = 7
+    SCORE = 8
+
+
+Step = tuple[Operation, int, int]
+"""An operation and its two numbers."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where steps write to. The first axis of each array is what a step's number counts.
+
+    `accumulators`, `sums`, `lengths` and `scores` live through many readings; `states` is emptied after each.
     """
 
-    layers: NDArray[np.int32]
-    """0-based layer numbers, strictly ascending. # (layers,)"""
-    rows: NDArray[np.int32]
-    """Positions in the batch, strictly ascending. # (rows,)"""
-    slots: NDArray[np.int32]
-    """First index of the target for each row. # (rows,)"""
-    target: NDArray[np.float32] | NDArray[np.float64]
-    """(slots, layers, embd): float32 takes each row as it is, float64 gets each row added, in batch order."""
-    n_tokens: int
-    """Tokens in the batch."""
-    n_ubatch: int
-    """llama.cpp cuts the batch into pieces of this many tokens."""
-    rows_are_outputs: bool
-    """Logits are asked for on exactly these rows; the last layer then holds no other rows."""
-    stop_early: bool
-    """End the graph after the deepest layer. Only for a batch that is not cut: n_tokens <= n_ubatch."""
+    states: Float32
+    """(states, layers, embd)"""
+    accumulators: Float64
+    """(accumulators, layers, embd)"""
+    sums: Float64
+    """(sums, layers, embd)"""
+    lengths: Float64
+    """(lengths, layers)"""
+    scores: Float64
+    """(scores, layers)"""
+    directions: Float32 | None = None
+    """What scores are taken along, (layers, embd)."""
+
+    @classmethod
+    def make(
+        cls,
+        n_layers: int,
+        n_embd: int,
+        *,
+        states: int = 0,
+        accumulators: int = 0,
+        sums: int = 0,
+        lengths: int = 0,
+        scores: int = 0,
+        directions: Float32 | None = None,
+    ) -> "Targets":
+        """Make arrays of zeros for so many states, accumulators and so on; directions are copied."""
+        return cls(
+            states=np.zeros((states, n_layers, n_embd), dtype=np.float32),
+            accumulators=np.zeros((accumulators, n_layers, n_embd)),
+            sums=np.zeros((sums, n_layers, n_embd)),
+            lengths=np.zeros((lengths, n_layers)),
+            scores=np.zeros((scores, n_layers)),
+            directions=None if directions is None else np.array(directions, dtype=np.float32, order="C"),
+        )
 
     def __post_init__(self) -> None:
-        """Refuse what the callback could not do; these are mistakes of the engine, not of a person."""
-        if self.target.dtype not in (np.float32, np.float64) or not self.target.flags.c_contiguous:
-            raise ValueError("target must be a contiguous float32 or float64 array")
-        if any(
-            array.dtype != np.int32 or not array.flags.c_contiguous for array in (self.layers, self.rows, self.slots)
+        """Refuse arrays that a bare address would not do justice to; these are mistakes of the engine."""
+        n_layers, n_embd = self.states.shape[1:]
+        wide = (self.states, self.accumulators, self.sums)
+        narrow = (self.lengths, self.scores)
+        shapes_fit = all(array.shape[1:] == (n_layers, n_embd) for array in wide) and all(
+            array.shape[1:] == (n_layers,) for array in narrow
+        )
+        arrays: list[NDArray[Any]] = [*wide, *narrow]
+        if self.directions is not None:
+            shapes_fit = shapes_fit and self.directions.shape == (n_layers, n_embd)
+            arrays.append(self.directions)
+        types = [np.float32, *[np.float64] * 4, np.float32]
+        if not shapes_fit or any(
+            array.dtype != dtype or not array.flags.c_contiguous for array, dtype in zip(arrays, types, strict=False)
         ):
-            raise ValueError("layers, rows and slots must be contiguous int32 arrays")
-        if self.target.ndim != 3 or self.target.shape[1] != len(self.layers) or len(self.rows) != len(self.slots):
-            raise ValueError("the shapes of target, layers, rows and slots do not go together")
-
-    @property
-    def adds(self) -> bool:
-        """Whether rows are summed up instead of stored."""
-        return self.target.dtype == np.float64
+            raise ValueError("targets must be contiguous arrays of the right types whose shapes go together")
 
     @property
     def n_embd(self) -> int:
         """Width of a row."""
-        return int(self.target.shape[2])
+        return int(self.states.shape[2])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which rows of which layers one decode is read for, and what is done with them.
+
+    The batch must be one micro-batch of llama.cpp. A reading without rows is good for an early stop.
+    """
+
+    layers: Int32
+    """0-based layer numbers, strictly ascending. # (layers,)"""
+    rows: Int32
+    """Positions in the batch, strictly ascending. # (rows,)"""
+    steps: Int32
+    """What is done for each layer, in order: operation and its two numbers. # (steps, 3)"""
+    targets: Targets
+    n_tokens: int
+    """Tokens in the batch."""
+    rows_are_outputs: bool
+    """Logits are asked for on exactly these rows; the last layer then holds no other rows."""
+    stop_early: bool
+    """End the graph after the deepest layer."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the callback could not do; these are mistakes of the engine, not of a person."""
+        arrays = (self.layers, self.rows, self.steps)
+        if any(array.dtype != np.int32 or not array.flags.c_contiguous for array in arrays):
+            raise ValueError("layers, rows and steps must be contiguous int32 arrays")
+        if self.steps.ndim != 2 or self.steps.shape[1] != 3 or self.targets.states.shape[1] != len(self.layers):
+            raise ValueError("the shapes of layers, steps and targets do not go together")
 
     def is_sound(self) -> bool:
         """Tell whether a reader can take it; the same test as in the native library."""
-        if min(len(self.layers), len(self.rows), *self.target.shape, self.n_tokens, self.n_ubatch) < 1:
-            return False
-        if self.stop_early and self.n_tokens > self.n_ubatch:
-            return False
         return (
-            _strictly_ascending(self.layers, np.iinfo(np.int32).max)
+            min(len(self.layers), self.targets.n_embd, self.n_tokens) >= 1
+            and _strictly_ascending(self.layers, np.iinfo(np.int32).max)
             and _strictly_ascending(self.rows, self.n_tokens)
-            and bool((self.slots >= 0).all() and (self.slots < self.target.shape[0]).all())
+            and self._steps_are_sound()
         )
 
+    def _steps_are_sound(self) -> bool:
+        targets = self.targets
+        n_accumulators = len(targets.accumulators)
+        least_second = {Operation.MEAN: 1, Operation.SUM: 1, Operation.COPY: 0}
+        ends = {
+            Operation.ROW: len(self.rows),
+            **dict.fromkeys((Operation.MEAN, Operation.CLEAR, Operation.COPY, Operation.ADD), n_accumulators),
+            Operation.STORE: len(targets.states),
+            Operation.SUM: len(targets.sums),
+            Operation.LENGTH: len(targets.lengths),
+            Operation.SCORE: 0 if targets.directions is None else len(targets.scores),
+        }
+        has_state, row = False, 0
+        for operation, first, second in self.steps.tolist():
+            has_state = has_state or operation in (Operation.ROW, Operation.MEAN)
+            lowest = row if operation == Operation.ROW else 0
+            if not lowest <= first < ends.get(operation, 0) or second < least_second.get(operation, second):
+                return False
+            if operation == Operation.COPY and second >= n_accumulators:
+                return False
+            if not has_state and operation not in (Operation.CLEAR, Operation.COPY):
+                return False
+            row = first if operation == Operation.ROW else row
+        return True
 
-def _strictly_ascending(values: NDArray[np.int32], end: int) -> bool:
+
+def _strictly_ascending(values: Int32, end: int) -> bool:
+    if len(values) == 0:
+        return True
     return bool(values[0] >= 0 and values[-1] < end and (np.diff(values) > 0).all())
 
 

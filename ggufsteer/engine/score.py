@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.plan import Piece, Progress, ProgressCallback, pack
+from ggufsteer.engine.packing import Piece, pack
+from ggufsteer.engine.progress import Progress, ProgressCallback
 from ggufsteer.engine.sampling import log_softmax
 from ggufsteer.errors import EngineError, SteerError
 

@@ -13,7 +13,7 @@ import llama_cpp
 import numpy as np
 
 from ggufsteer.engine import backend
-from ggufsteer.engine.reading import Code, Reading, Report
+from ggufsteer.engine.reading import Code, Float32, Operation, Reading, Report, Targets
 
 _LAYER_OUTPUT = re.compile(rb"l_out-([0-9]{1,5})", re.ASCII)
 
@@ -44,8 +44,7 @@ class PythonReader:
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._called)
         self._reading: Reading | None = None
         self._index: dict[int, int] = {}
-        self._tokens: list[int] = []
-        self._rows: list[int] = []
+        self._came: set[int] = set()
         self._report = Report(Code.NOT_ARMED)
         self._raised: BaseException | None = None
         self._stopped = False
@@ -60,8 +59,7 @@ class PythonReader:
         if not reading.is_sound():
             raise ValueError("the reading is not sound")
         self._index = {int(layer): index for index, layer in enumerate(reading.layers)}
-        self._tokens = [0] * len(reading.layers)
-        self._rows = [0] * len(reading.layers)
+        self._came = set()
         self._report = Report(Code.OK)
         self._raised = None
         self._stopped = False
@@ -76,9 +74,9 @@ class PythonReader:
         if reading is None:
             return Report(Code.NOT_ARMED)
         if self._report.code is Code.OK:
-            for layer, seen in zip(reading.layers, self._rows, strict=True):
-                if seen != len(reading.rows):
-                    return Report(Code.MISSING_ROWS, int(layer), seen, len(reading.rows))
+            for layer, index in self._index.items():
+                if index not in self._came:
+                    return Report(Code.MISSING_ROWS, layer, 0, len(reading.rows))
         return self._report
 
     def close(self) -> None:
@@ -118,33 +116,52 @@ class PythonReader:
     def _read(self, reading: Reading, tensor: int, layer_index: int) -> None:
         layer = int(reading.layers[layer_index])
         n_rows = self._nrows(tensor)
-        done = self._tokens[layer_index]
-        piece = min(reading.n_ubatch, reading.n_tokens - done)
-        first = self._rows[layer_index]
-        last = int(np.searchsorted(reading.rows, done + piece))
-        whole = n_rows == piece and piece > 0
-        if not whole and not (reading.rows_are_outputs and n_rows == last - first):
-            raise _Refusal(Report(Code.WRONG_ROWS, layer, n_rows, piece))
-        if last > first:
-            self._check_form(reading, tensor, layer, n_rows)
-        row_bytes = 4 * reading.n_embd
-        row = np.empty(reading.n_embd, dtype=np.float32)
-        for index in range(first, last):
-            place = int(reading.rows[index]) - done if whole else index - first
-            self._tensor_get(tensor, row.ctypes.data, place * row_bytes, row_bytes)
-            target = reading.target[reading.slots[index], layer_index]
-            if reading.adds:
-                target += row
+        whole = n_rows == reading.n_tokens
+        cut = not whole and reading.rows_are_outputs and n_rows == len(reading.rows)
+        # A layer that comes twice belongs to a batch that llama.cpp has cut: its rows are not the ones that were meant.
+        if not (whole or cut) or layer_index in self._came:
+            raise _Refusal(Report(Code.WRONG_ROWS, layer, n_rows, reading.n_tokens))
+        self._check_form(reading, tensor, layer, n_rows)
+        row_bytes = 4 * reading.targets.n_embd
+        state = np.zeros(reading.targets.n_embd, dtype=np.float32)
+        for operation, first, second in reading.steps.tolist():
+            if operation == Operation.ROW:
+                place = first if cut else int(reading.rows[first])
+                self._tensor_get(tensor, state.ctypes.data, place * row_bytes, row_bytes)
+            elif operation == Operation.MEAN:
+                state[:] = reading.targets.accumulators[first, layer_index] / second
             else:
-                target[:] = row
-        self._tokens[layer_index] = done + piece
-        self._rows[layer_index] = last
+                _consume(reading.targets, operation, first, second, layer_index, state)
+        self._came.add(layer_index)
 
     def _check_form(self, reading: Reading, tensor: int, layer: int, n_rows: int) -> None:
-        expected = n_rows * reading.n_embd
+        expected = n_rows * reading.targets.n_embd
         elements = self._nelements(tensor)
         if elements != expected:
-            raise _Refusal(Report(Code.WRONG_WIDTH, layer, elements // n_rows, reading.n_embd))
+            raise _Refusal(Report(Code.WRONG_WIDTH, layer, elements // n_rows, reading.targets.n_embd))
         n_bytes = self._nbytes(tensor)
         if n_bytes != 4 * expected:
             raise _Refusal(Report(Code.WRONG_TYPE, layer, n_bytes, 4 * expected))
+
+
+def _consume(targets: Targets, operation: int, first: int, second: int, layer: int, state: Float32) -> None:
+    """Do one step that makes no state."""
+    if operation == Operation.CLEAR:
+        targets.accumulators[first, layer] = 0.0
+    elif operation == Operation.COPY:
+        targets.accumulators[second, layer] = targets.accumulators[first, layer]
+    elif operation == Operation.ADD:
+        targets.accumulators[first, layer] += state
+    elif operation == Operation.STORE:
+        targets.states[first, layer] = state
+    elif operation == Operation.SUM:
+        targets.sums[first, layer] += second * state.astype(np.float64)
+    elif operation == Operation.LENGTH:
+        targets.lengths[first, layer] = np.sqrt(_scalar_product(state, state))
+    elif operation == Operation.SCORE and targets.directions is not None:
+        targets.scores[first, layer] = _scalar_product(state, targets.directions[layer])
+
+
+def _scalar_product(one: Float32, other: Float32) -> float:
+    """Multiply and sum up from the first element to the last, as the native library does; `@` adds in another order."""
+    return float(np.add.accumulate(one.astype(np.float64) * other)[-1])

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from ggufsteer.errors import ModelError, SteerError
 
@@ -117,14 +119,15 @@ class Vocabulary:
         """Tell whether generation ends with this token."""
         return bool(llama_cpp.llama_vocab_is_eog(self._pointer, token))
 
-    def check(self, tokens: Sequence[int]) -> None:
+    def check(self, tokens: Sequence[int] | NDArray[np.int32]) -> None:
         """Refuse token ids that the vocabulary does not hold.
 
         Raises:
             SteerError: Naming the first one.
         """
-        for token in tokens:
-            if not 0 <= token < self.n_tokens:
-                raise SteerError(
-                    f"token {token} is not in the vocabulary of {self.n_tokens}", "use this model's own tokens"
-                )
+        ids = np.asarray(tokens, dtype=np.int64)
+        unknown = ids[(ids < 0) | (ids >= self.n_tokens)]
+        if len(unknown):
+            raise SteerError(
+                f"token {unknown[0]} is not in the vocabulary of {self.n_tokens}", "use this model's own tokens"
+            )

@@ -7,7 +7,7 @@ import pytest
 
 from ggufsteer.engine.generate import Answer, generate
 from ggufsteer.engine.model import LoadOptions, Model
-from ggufsteer.engine.plan import Progress
+from ggufsteer.engine.progress import Progress
 from ggufsteer.engine.score import log_probabilities
 from ggufsteer.errors import SteerError
 from tests.tiny_model import write_tiny_model

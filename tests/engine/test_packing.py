@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggufsteer.engine.plan import Piece, Round, pack
+from ggufsteer.engine.packing import Piece, Round, pack
 
 
 @given(

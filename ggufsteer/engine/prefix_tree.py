@@ -1,0 +1,130 @@
+"""Many token sequences as one tree of prefixes: in an order in which each shared beginning is met once.
+
+The tree is not built of nodes. Sequences sorted by their tokens *are* its depth-first walk: what a sequence shares with
+the one before it is the branch that it grows from, and what comes after is new. Two numbers a sequence say it all. The
+module knows neither batches nor models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufsteer.engine.sequences import Int32, TokenSequences
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Consecutive places of the walk that share the same number of tokens with a place before them."""
+
+    first: int
+    end: int
+    depth: int
+    """How many tokens they share with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixTree:
+    """Sequences in the order of a depth-first walk; a *place* is a position in that order. Make it with `grow`."""
+
+    sequences: TokenSequences
+    order: Int32
+    """Which sequence stands at each place. # (sequences,)"""
+    lengths: Int32
+    """Tokens of the sequence at each place up to its last wanted row; what comes after cannot matter. # (sequences,)"""
+    shared: Int32
+    """How many first tokens were evaluated for the place before, and are not evaluated again. # (sequences,)"""
+    next_lower: Int32
+    """The next place that shares less with its predecessor; the number of places where there is none. # (sequences,)"""
+    splits_by_rows: bool
+    """Whether tokens count as equal only where both sequences want their rows, or both do not."""
+
+    @classmethod
+    def grow(cls, sequences: TokenSequences, *, splits_by_rows: bool = False, cuts_back: bool = True) -> PrefixTree:
+        """Sort sequences into a tree.
+
+        Args:
+            sequences: What to evaluate.
+            splits_by_rows: Tell beginnings apart that differ only in which rows are wanted. Then each node knows of one
+                way of reading it, which is what running sums need.
+            cuts_back: Whether a model's memory can be cut back to a shared beginning. Where it cannot (recurrent
+                layers), a sequence only shares with one that it continues.
+        """
+        lengths = _wanted_lengths(sequences)
+        keys = [_key(sequences, number, int(lengths[number]), splits_by_rows) for number in range(len(sequences))]
+        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int32)
+        shared = np.zeros(len(keys), dtype=np.int32)
+        width = 4
+        for place in range(1, len(keys)):
+            shared[place] = _common_bytes(keys[order[place - 1]], keys[order[place]]) // width
+        lengths = lengths[order]
+        if not cuts_back:
+            shared[1:][shared[1:] != lengths[:-1]] = 0
+        return cls(sequences, order, lengths, shared, _next_lower(shared), splits_by_rows)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def n_total(self) -> int:
+        """Tokens of all sequences, up to their last wanted rows."""
+        return int(self.lengths.sum(dtype=np.int64))
+
+    @property
+    def n_distinct(self) -> int:
+        """Nodes of the tree: tokens that have to be evaluated."""
+        return self.n_total - int(self.shared.sum(dtype=np.int64))
+
+    def tokens_at(self, place: int) -> Int32:
+        """Give the tokens of the sequence at a place. # (lengths[place],)"""
+        return self.sequences.tokens_of(int(self.order[place]))[: self.lengths[place]]
+
+    def rows_at(self, place: int) -> Int32:
+        """Give the wanted rows of the sequence at a place."""
+        return self.sequences.rows_of(int(self.order[place]))
+
+    def sharing(self, place: int, depth: int) -> Iterator[Sharing]:
+        """Walk over the later places that share more than `depth` tokens with a place, nearest first."""
+        first = place + 1
+        while first < len(self) and self.shared[first] > depth:
+            end = int(self.next_lower[first])
+            yield Sharing(first, end, int(self.shared[first]))
+            first = end
+
+
+def _wanted_lengths(sequences: TokenSequences) -> Int32:
+    if len(sequences) == 0:
+        return np.zeros(0, dtype=np.int32)
+    return sequences.rows[sequences.row_bounds[1:] - 1] + np.int32(1)
+
+
+def _key(sequences: TokenSequences, number: int, length: int, splits_by_rows: bool) -> bytes:
+    """Give bytes that sort as the tokens do: big-endian, four bytes a token."""
+    tokens = sequences.tokens_of(number)[:length].astype(np.uint32)
+    if splits_by_rows:
+        wanted = np.zeros(length, dtype=np.uint32)
+        wanted[sequences.rows_of(number)] = 1
+        tokens = tokens * 2 + wanted
+    return tokens.astype(">u4").tobytes()
+
+
+def _common_bytes(one: bytes, other: bytes) -> int:
+    length = min(len(one), len(other))
+    first, second = (np.frombuffer(key, dtype=np.uint8, count=length) for key in (one, other))
+    different = first != second
+    return int(different.argmax()) if different.any() else length
+
+
+def _next_lower(shared: Int32) -> Int32:
+    result = np.full(len(shared), len(shared), dtype=np.int32)
+    open_places: list[int] = []
+    for place, depth in enumerate(shared.tolist()):
+        while open_places and shared[open_places[-1]] > depth:
+            result[open_places.pop()] = place
+        open_places.append(place)
+    return result
