@@ -24,29 +24,30 @@ from ggufsteer.engine.steer import steered
 from ggufsteer.errors import ModelError
 from ggufsteer.files.control_vector import ControlVector
 
-SHAREABLE = (
-    "afmoe-moe arcee-dense arctic-moe baichuan-dense bailingmoe-moe bailingmoe2-moe bloom-dense chatglm-dense "
-    "codeshell-dense cogvlm-dense cohere2-dense cohere2moe-moe command-r-dense dbrx-moe deci-dense deepseek-moe "
-    "deepseek2-moe deepseek32-moe dots1-moe dots3note-moe ernie4_5-moe-moe ernie4_5-moe exaone-dense exaone-moe-moe "
-    "exaone4-dense falcon-dense gemma-dense gemma2-dense gemma3-dense glm-dsa-moe glm4-dense glm4moe-moe gpt-oss-moe "
-    "gpt2-dense gptneox-dense granite-dense granite-moe granite_swa-dense granitemoe-dense granitemoe-moe grok-moe "
-    "grovemoe-moe hrm_text-dense hunyuan-dense-dense hunyuan-moe-moe hunyuan_vl-dense hy_v3-moe internlm2-dense "
-    "jais-dense jais2-dense laguna-moe llama-dense llama-moe llama4-moe maincoder-dense maple-moe mellum-moe mimo2-moe "
-    "minicpm-dense minicpm-moe minicpm3-dense minimax-m2-moe minimax-m3-moe mistral3-dense mistral3-moe mistral4-moe "
-    "mpt-dense muse-glimmer-dense nanbeige-dense nemotron-dense olmo-dense olmo2-dense olmoe-moe openelm-dense "
-    "orion-dense paddleocr-moe pangu-embedded-dense phi2-dense phi3-dense phimoe-moe plamo-dense plamo3-dense "
-    "qwen-dense qwen2-dense qwen2moe-moe qwen2vl-dense qwen3-dense qwen3moe-moe qwen3vl-dense qwen3vlmoe-moe "
-    "refact-dense refact-moe seed_oss-dense smallthinker-moe smollm3-dense spark2_5-dense stablelm-dense "
-    "starcoder-dense starcoder2-dense talkie-dense xverse-dense"
-).split()
-RECURRENT = (
-    "bailingmoe3-moe falcon-h1-dense granitehybrid-dense jamba-dense kimi-k3-moe kimi-linear-moe lfm2-dense "
-    "lfm2moe-moe mamba-dense mamba2-dense minimax-01-moe qwen35-dense qwen35moe-moe qwen3next-moe"
-).split()
-REFUSED = (
-    "deepseek4-moe dream-dense glm5-next-moe hy_v4-moe llada-dense llada-moe-moe nemotron_h-dense nemotron_h_moe-dense "
-    "plamo2-dense pockettts-dense qwen3tts-dense qwen4exp-moe rnd1-moe"
-).split()
+_SHAREABLE = """
+afmoe-moe arcee-dense arctic-moe baichuan-dense bailingmoe-moe bailingmoe2-moe bloom-dense chatglm-dense
+codeshell-dense cogvlm-dense cohere2-dense cohere2moe-moe command-r-dense dbrx-moe deci-dense deepseek-moe
+deepseek2-moe deepseek32-moe dots1-moe dots3note-moe ernie4_5-moe-moe ernie4_5-moe exaone-dense exaone-moe-moe
+exaone4-dense falcon-dense gemma-dense gemma2-dense gemma3-dense glm-dsa-moe glm4-dense glm4moe-moe gpt-oss-moe
+gpt2-dense gptneox-dense granite-dense granite-moe granite_swa-dense granitemoe-dense granitemoe-moe grok-moe
+grovemoe-moe hrm_text-dense hunyuan-dense-dense hunyuan-moe-moe hunyuan_vl-dense hy_v3-moe internlm2-dense
+jais-dense jais2-dense laguna-moe llama-dense llama-moe llama4-moe maincoder-dense maple-moe mellum-moe mimo2-moe
+minicpm-dense minicpm-moe minicpm3-dense minimax-m2-moe minimax-m3-moe mistral3-dense mistral3-moe mistral4-moe
+mpt-dense muse-glimmer-dense nanbeige-dense nemotron-dense olmo-dense olmo2-dense olmoe-moe openelm-dense
+orion-dense paddleocr-moe pangu-embedded-dense phi2-dense phi3-dense phimoe-moe plamo-dense plamo3-dense
+qwen-dense qwen2-dense qwen2moe-moe qwen2vl-dense qwen3-dense qwen3moe-moe qwen3vl-dense qwen3vlmoe-moe
+refact-dense refact-moe seed_oss-dense smallthinker-moe smollm3-dense spark2_5-dense stablelm-dense
+starcoder-dense starcoder2-dense talkie-dense xverse-dense
+"""
+_RECURRENT = """
+bailingmoe3-moe falcon-h1-dense granitehybrid-dense jamba-dense kimi-k3-moe kimi-linear-moe lfm2-dense
+lfm2moe-moe mamba-dense mamba2-dense minimax-01-moe qwen35-dense qwen35moe-moe qwen3next-moe
+"""
+_REFUSED = """
+deepseek4-moe dream-dense glm5-next-moe hy_v4-moe llada-dense llada-moe-moe nemotron_h-dense nemotron_h_moe-dense
+plamo2-dense pockettts-dense qwen3tts-dense qwen4exp-moe rnd1-moe
+"""
+SHAREABLE, RECURRENT, REFUSED = (names.split() for names in (_SHAREABLE, _RECURRENT, _REFUSED))
 SPARSE = ("deepseek32", "dots3note", "glm-dsa")
 """Attention that looks at the best tokens only; the random models' best are so many that nothing is left out."""
 OPTIONS = LoadOptions(n_ctx=512, n_threads=1, n_batch=128, n_ubatch=32, flash_attention="off")
