@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggufsteer.cli import console
-from ggufsteer.cli.extraction_report import show_extraction
+from ggufsteer.cli.extraction_report import show_extraction, show_preview
 from ggufsteer.cli.options import (
     BUILTIN,
     common_options,
@@ -42,7 +42,20 @@ CHANGEABLE = ("method", "position", "layers", "dose", "holdout", "deltas", "seed
 @dose_option
 @click.option("--holdout", metavar="SHARE", type=float, help="Share of the prompts kept to judge the vector, 0 to 0.9.")
 @output_option("The vector's file.", "NAME.gguf, after the recipe's name")
-@click.option("--force", is_flag=True, help="Overwrite the output even if it is no control vector.")
+@click.option(
+    "--save-activations",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also keep the states, in safetensors; the same command goes on from there after an interruption.",
+)
+@click.option(
+    "--from-activations",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instead of a recipe and a model: states that were saved. --method, --layers, --dose and --deltas can differ.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is of another kind than what goes there.")
 @seed_option
 @model_options
 @common_options
@@ -53,13 +66,23 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
     here take the place of the recipe's own keys, also in the copy of it that the vector carries. Without -m the
     recipe's model is used, and without one the demo model that comes with ggufsteer.
     """
+    if flags["from_activations"] is not None:
+        _extract_from_saved(recipe, output, force, as_json, flags)
+        return
     wanted = _recipe(recipe, output, flags)
-    from ggufsteer.cli.saving import check_output, default_output
     from ggufsteer.tasks.recipes import model_of
 
-    target = output or default_output(wanted.name)
     name = flags["model"] or (model_of(wanted, recipe) if recipe else None)
-    check_output(target, force=force, protected=[name, recipe, flags["positive_file"], flags["negative_file"]])
+    if flags["dry_run"]:
+        _preview(wanted, name, flags, as_json=as_json)
+        return
+    from ggufsteer.cli.saving import check_activations_output, check_output, default_output
+
+    target, states = output or default_output(wanted.name), flags["save_activations"]
+    inputs = [name, recipe, flags["positive_file"], flags["negative_file"]]
+    check_output(target, force=force, protected=inputs)
+    if states is not None:
+        check_activations_output(states, force=force, protected=[*inputs, str(target)])
     options = load_options(flags)
     from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.engine.model import Model
@@ -73,9 +96,57 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
         )
     with Model.open(resolve_model(name), options) as model:
         with console.progress(quiet=as_json) as report:
-            extraction = extract(wanted, model, report=report)
+            extraction = extract(wanted, model, save_to=states, report=report)
         write_vector(target, extraction.vector)
-        show_extraction(extraction, target, model.path, as_json=as_json, model_is_builtin=name in (None, BUILTIN))
+        show_extraction(
+            extraction,
+            target,
+            model.path,
+            as_json=as_json,
+            model_is_builtin=name in (None, BUILTIN),
+            states=states,
+        )
+
+
+def _preview(recipe: Recipe, name: str | None, flags: dict[str, Any], *, as_json: bool) -> None:
+    """Say what an extraction would compute."""
+    from dataclasses import replace
+
+    options = replace(load_options(flags), vocabulary_only=True)
+    from ggufsteer.engine.builtin import resolve_model
+    from ggufsteer.engine.model import Model
+    from ggufsteer.tasks.preview import preview
+
+    say_which_model(name)
+    with Model.open(resolve_model(name), options) as model:
+        show_preview(preview(recipe, model), as_json=as_json)
+
+
+def _extract_from_saved(
+    recipe: str | None, output: Path | None, force: bool, as_json: bool, flags: dict[str, Any]
+) -> None:
+    """Compute a control vector from saved states."""
+    path: Path = flags["from_activations"]
+    options = ("positive_file", "negative_file", "save_activations", "dry_run", "position", "holdout")
+    given = [f"--{option.replace('_', '-')}" for option in options if flags[option] not in (None, False)]
+    if recipe is not None or given:
+        unwanted = "a recipe" if recipe is not None else given[0]
+        raise SteerError(
+            f"--from-activations and {unwanted} do not go together: what was read, and where, is in the file already",
+            "leave one of the two out",
+        )
+    from ggufsteer.cli.saving import check_output, default_output
+    from ggufsteer.files.vector import write_vector
+    from ggufsteer.tasks.extract import extract_from_saved
+
+    inputs = [str(path), flags["model"]]
+    if output is not None:
+        check_output(output, force=force, protected=inputs)
+    extraction = extract_from_saved(path, {key: flags[key] for key in CHANGEABLE if flags[key] is not None})
+    target = output or default_output(extraction.vector.provenance.name)
+    check_output(target, force=force, protected=inputs)
+    write_vector(target, extraction.vector)
+    show_extraction(extraction, target, Path(flags["model"] or "MODEL.gguf"), as_json=as_json)
 
 
 def _recipe(name: str | None, output: Path | None, flags: dict[str, Any]) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from ggufsteer.cli import console
 
 if TYPE_CHECKING:
     from ggufsteer.tasks.extract import Extraction
+    from ggufsteer.tasks.preview import Preview
 
 QUESTION = "Tell me about the sea."
 """What the printed commands ask."""
@@ -24,6 +26,7 @@ def show_extraction(
     as_json: bool,
     model_is_builtin: bool = False,
     recipe: Path | None = None,
+    states: Path | None = None,
 ) -> None:
     """Say what came out: as one JSON document, or as a table with ready commands.
 
@@ -34,11 +37,12 @@ def show_extraction(
         as_json: Whether to print JSON.
         model_is_builtin: Whether that is the model that ships.
         recipe: Where the recipe was saved, if it was.
+        states: Where the states were saved, if they were.
     """
     for warning in extraction.warnings:
         console.warn(warning)
     if as_json:
-        console.document(_document(extraction, output, model, recipe))
+        console.document(_document(extraction, output, model, recipe, states))
         return
     provenance = extraction.vector.provenance
     console.table(
@@ -60,12 +64,41 @@ def show_extraction(
     console.line(f"saved: {output}")
     if recipe:
         console.line(f"its recipe: {recipe}")
+    if states:
+        console.line(f"the states: {states}")
     console.line()
     console.line("try it:")
     console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model))}")
     console.line("use it in llama.cpp:")
     for command in llama_commands(output, model):
         console.line(f"  {console.shell(command)}")
+
+
+def show_preview(preview: Preview, *, as_json: bool) -> None:
+    """Say what an extraction would compute: as one JSON document, or in words."""
+    totals = preview.totals
+    if as_json:
+        console.document(dataclasses.asdict(preview))
+        return
+    held_out = f", {preview.n_held_out} of them held out" if preview.n_held_out else ""
+    first, last = preview.layers[0], preview.layers[-1]
+    layers = f"layer {first}" if first == last else f"layers {first} to {last}"
+    console.line(f"{console.counted(preview.n_pairs, 'pair')}{held_out}; {layers} read")
+    if totals is None:
+        answers = console.counted(preview.n_answers, "answer")
+        console.prose(
+            f"the model first gives {answers} of at most {console.counted(preview.answer_tokens, 'token')}; "
+            "what is read afterwards depends on them"
+        )
+        return
+    rows = [
+        ("tokens of all texts", totals.n_total),
+        ("distinct ones: what texts begin with alike counts once", totals.n_distinct),
+        ("evaluated", totals.n_evaluated),
+        ("batches", totals.n_batches),
+        ("tokens in memory at most", totals.n_cells),
+    ]
+    console.table(("plan", "number"), [(name, f"{number:,}") for name, number in rows])
 
 
 def llama_commands(vector: Path, model: Path) -> list[list[str]]:
@@ -101,18 +134,25 @@ def _as_argument(path: Path) -> str:
 def _summary(extraction: Extraction) -> str:
     training = console.counted(extraction.n_pairs - extraction.n_held_out, "pair")
     judged = f", judged on {console.counted(extraction.n_held_out, 'other')}" if extraction.n_held_out else ""
-    return f"made from {training}{judged}; {console.counted(extraction.n_tokens, 'token')} read"
+    tokens = console.counted(extraction.n_tokens, "token")
+    distinct = (
+        "" if extraction.n_distinct_tokens == extraction.n_tokens else f", {extraction.n_distinct_tokens:,} distinct"
+    )
+    return f"made from {training}{judged}; {tokens} read{distinct}"
 
 
 def _figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _document(extraction: Extraction, output: Path, model: Path, recipe: Path | None) -> dict[str, Any]:
+def _document(
+    extraction: Extraction, output: Path, model: Path, recipe: Path | None, states: Path | None
+) -> dict[str, Any]:
     provenance = extraction.vector.provenance
     return {
         "vector": str(output),
         "recipe": str(recipe) if recipe else None,
+        "activations": str(states) if states else None,
         "name": provenance.name,
         "recipe_hash": provenance.recipe_hash,
         "model": str(model),
@@ -124,6 +164,7 @@ def _document(extraction: Extraction, output: Path, model: Path, recipe: Path | 
         "pairs": extraction.n_pairs,
         "held_out_pairs": extraction.n_held_out,
         "tokens": extraction.n_tokens,
+        "distinct_tokens": extraction.n_distinct_tokens,
         "layers": [
             {
                 "layer": layer.layer,

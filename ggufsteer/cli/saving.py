@@ -47,6 +47,35 @@ def check_output(path: Path, *, force: bool, protected: Sequence[str | None]) ->
         )
 
 
+def check_activations_output(path: Path, *, force: bool, protected: Sequence[str | None]) -> None:
+    """Refuse a file for states that cannot or should not be written.
+
+    Args:
+        path: Where the states are to go.
+        force: Overwrite a file that is something else than saved states.
+        protected: Files that must not be overwritten in any case.
+
+    Raises:
+        SteerError: There can be no file there, the file is needed for something else, or it is none of saved states
+            and `force` was not given.
+    """
+    from ggufsteer.files.activations import Activations
+    from ggufsteer.files.atomic import check_target
+
+    check_target(path)
+    for name in protected:
+        if name is not None and (path == Path(name) or _is_same_file(path, name)):
+            raise SteerError(f"{path}: this file is used otherwise", "give another name with --save-activations")
+    if path.exists() and not force:
+        try:
+            Activations.open(path)
+        except SteerError as problem:
+            raise SteerError(
+                f"{path}: exists and holds no states; it would be overwritten",
+                "give another name with --save-activations, or --force",
+            ) from problem
+
+
 def check_new(path: Path, *, force: bool) -> None:
     """Refuse to overwrite a file that a person may have edited.
 

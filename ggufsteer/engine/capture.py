@@ -26,7 +26,16 @@ from ggufsteer.engine.reading_steps import StepMaker, Wanted
 from ggufsteer.engine.sequences import TokenSequence, TokenSequences
 from ggufsteer.errors import SteerError
 
-__all__ = ["Progress", "ProgressCallback", "TokenSequence", "Wanted", "capture", "observe", "plan_capture"]
+__all__ = [
+    "Progress",
+    "ProgressCallback",
+    "TokenSequence",
+    "Wanted",
+    "capture",
+    "check_memory",
+    "observe",
+    "plan_capture",
+]
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -97,7 +106,7 @@ def capture(
     order = _checked_layers(layers, model.n_layer)
     packed = TokenSequences.pack(sequences)
     n_observations = len(packed) if pool else len(packed.rows)
-    _check_memory((n_observations, len(layers), model.n_embd))
+    check_memory((n_observations, len(layers), model.n_embd))
     result = np.empty((n_observations, len(layers), model.n_embd), dtype=np.float32)
 
     def on_states(observations: Int64, states: Float32) -> None:
@@ -182,7 +191,9 @@ def plan_capture(model: Model, sequences: TokenSequences, layers: Sequence[int],
         SteerError: A sequence is longer than the context.
     """
     several_rows = bool((sequences.row_counts > 1).any())
-    tree = PrefixTree.grow(sequences, splits_by_rows=pool and several_rows, cuts_back=model.cuts_back)
+    # Cutting back takes a second sequence (see `_Work._after`).
+    cuts_back = model.cuts_back and model.most_sequences > 1
+    tree = PrefixTree.grow(sequences, splits_by_rows=pool and several_rows, cuts_back=cuts_back)
     longest = int(tree.lengths.max(initial=0))
     if longest > model.n_ctx:
         raise SteerError(
@@ -229,8 +240,12 @@ def _checked_layers(layers: Sequence[int], n_layer: int) -> list[int]:
     return [ascending.index(layer) for layer in layers]
 
 
-def _check_memory(shape: tuple[int, int, int]) -> None:
-    """Refuse states that could never be held, before the system has to stop the program for it."""
+def check_memory(shape: tuple[int, int, int]) -> None:
+    """Refuse states (observations, layers, embd) that could never be held, before the system has to stop the program.
+
+    Raises:
+        SteerError: They take more than the machine's whole memory.
+    """
     n_bytes, memory = 4 * math.prod(shape), backend.physical_memory()
     if memory and n_bytes > memory:
         raise SteerError(
@@ -361,9 +376,9 @@ class _Work:
             context.remove(last.lane)
         elif batch.keep < last.stop:
             context.remove(0, batch.keep)
-        if self.model.cuts_back:
+        guard = context.n_seq_max - 1
+        if guard > 0:
             # llama.cpp overwrites cells outside of a sliding window, but only those of one sequence. A second one on
             # the whole path keeps its beginning, which is inside the window again once the path is cut back.
-            guard = context.n_seq_max - 1
             context.remove(guard)
             context.share(0, guard, batch.keep)

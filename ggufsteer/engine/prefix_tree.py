@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ggufsteer.engine.sequences import Int32, TokenSequences
 
-Bytes = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Sharing:
@@ -56,12 +54,7 @@ class PrefixTree:
                 layers), a sequence only shares with one that it continues.
         """
         lengths = _wanted_lengths(sequences)
-        keys = [_key(sequences, number, int(lengths[number]), splits_by_rows) for number in range(len(sequences))]
-        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int32)
-        shared = np.zeros(len(keys), dtype=np.int32)
-        width = 4
-        for place in range(1, len(keys)):
-            shared[place] = _common_bytes(keys[order[place - 1]], keys[order[place]]) // width
+        order, shared = _sorted(sequences, lengths, splits_by_rows)
         lengths = lengths[order]
         if not cuts_back:
             shared[1:][shared[1:] != lengths[:-1]] = 0
@@ -103,21 +96,48 @@ def _wanted_lengths(sequences: TokenSequences) -> Int32:
     return sequences.rows[sequences.row_bounds[1:] - 1] + np.int32(1)
 
 
-def _key(sequences: TokenSequences, number: int, length: int, splits_by_rows: bool) -> bytes:
-    """Give bytes that sort as the tokens do: big-endian, four bytes a token."""
-    tokens = sequences.tokens_of(number)[:length].astype(np.uint32)
+def _sorted(sequences: TokenSequences, lengths: Int32, splits_by_rows: bool) -> tuple[Int32, Int32]:
+    """Sort sequences by their tokens, a shorter one before those that continue it, equal ones in the order given.
+
+    Groups that agree so far are divided by their next token, one depth after the other: whatever is divided at a depth
+    shares just that many tokens. No sequence is copied.
+
+    Returns:
+        The sequence at each place, and how many first tokens it shares with the one before. # (sequences,) both
+    """
+    order = np.arange(len(sequences), dtype=np.int32)
+    shared = np.zeros(len(sequences), dtype=np.int32)
+    places = np.arange(len(sequences))  # of groups of two and more, in order
+    groups = np.zeros(len(sequences), dtype=np.int32)  # ascending; one number a group
+    depth = 0
+    while len(places) > 1:
+        symbols = _symbols(sequences, lengths, order[places], depth, splits_by_rows)
+        same_group = groups[1:] == groups[:-1]
+        if (same_group & (symbols[1:] != symbols[:-1])).any():
+            ascending = np.lexsort((symbols, groups))
+            order[places] = order[places][ascending]
+            symbols = symbols[ascending]
+        goes_on = same_group & (symbols[1:] == symbols[:-1]) & (symbols[1:] >= 0)
+        shared[places[1:][same_group & ~goes_on]] = depth
+        groups = np.concatenate([[0], np.cumsum(~goes_on)]).astype(np.int32)
+        stays = np.concatenate([goes_on, [False]]) | np.concatenate([[False], goes_on])
+        places, groups = places[stays], groups[stays]
+        depth += 1
+    return order, shared
+
+
+def _symbols(
+    sequences: TokenSequences, lengths: Int32, numbers: Int32, depth: int, splits_by_rows: bool
+) -> NDArray[np.int64]:
+    """Give what sequences are told apart by at a depth; -1 for those that have ended. # (numbers,)"""
+    symbols = np.full(len(numbers), -1, dtype=np.int64)
+    goes_on = lengths[numbers] > depth
+    inside = numbers[goes_on]
+    symbols[goes_on] = sequences.tokens[sequences.token_bounds[inside] + depth]
     if splits_by_rows:
-        wanted = np.zeros(length, dtype=np.uint32)
-        wanted[sequences.rows_of(number)] = 1
-        tokens = tokens * 2 + wanted
-    return tokens.astype(">u4").tobytes()
-
-
-def _common_bytes(one: bytes, other: bytes) -> int:
-    length = min(len(one), len(other))
-    first, second = (np.frombuffer(key, dtype=np.uint8, count=length) for key in (one, other))
-    different = first != second
-    return int(different.argmax()) if different.any() else length
+        wanted = sequences.wanted[sequences.token_bounds[inside] + depth]
+        symbols[goes_on] = 2 * symbols[goes_on] + wanted
+    return symbols
 
 
 def _next_lower(shared: Int32) -> Int32:

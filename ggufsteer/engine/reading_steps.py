@@ -28,8 +28,8 @@ NOWHERE = -1
 class Wanted:
     """What is made of each observation. An array that is None stands for none; -1 in one leaves an observation out."""
 
-    stored: bool = False
-    """Hand out the state itself."""
+    stored: NDArray[np.bool_] | bool = False
+    """Whether the state itself is handed out, for each or for all. # (observations,)"""
     sums: Int32 | None = None
     """Which sum it is added to. # (observations,)"""
     n_sums: int = 0
@@ -168,8 +168,10 @@ class StepMaker:
     def _consume(self, observations: Sequence[int]) -> None:
         """Make what is wanted of the state that all these observations have."""
         wanted, draft = self._wanted, self._draft
-        if wanted.stored:
-            draft.store(observations)
+        stored = wanted.stored
+        kept = observations if isinstance(stored, bool) else [number for number in observations if stored[number]]
+        if kept and stored is not False:
+            draft.store(kept)
         if wanted.sums is not None:
             for number, weight in Counter(wanted.sums[observations].tolist()).items():
                 draft.step(Operation.SUM, number, weight)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, overload
 
 import numpy as np
@@ -78,6 +79,35 @@ class TokenSequences(Sequence[TokenSequence]):
             np.frombuffer(row_bounds, dtype=np.int64),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[TokenSequences]) -> Self:
+        """Put the sequences of all parts one behind the other."""
+        return cls(
+            np.concatenate([part.tokens for part in parts]),
+            _bounds(np.concatenate([part.lengths for part in parts])),
+            np.concatenate([part.rows for part in parts]),
+            _bounds(np.concatenate([part.row_counts for part in parts])),
+        )
+
+    def part(self, start: int, stop: int) -> TokenSequences:
+        """Give the sequences from `start` to `stop` - 1; their tokens are not copied."""
+        tokens, rows = self.token_bounds[start : stop + 1], self.row_bounds[start : stop + 1]
+        return TokenSequences(
+            self.tokens[tokens[0] : tokens[-1]],
+            tokens - tokens[0],
+            self.rows[rows[0] : rows[-1]],
+            rows - rows[0],
+        )
+
+    def chosen(self, mask: NDArray[np.bool_]) -> TokenSequences:
+        """Give the sequences for which `mask` (sequences,) is true."""
+        return TokenSequences(
+            self.tokens[np.repeat(mask, self.lengths)],
+            _bounds(self.lengths[mask]),
+            self.rows[np.repeat(mask, self.row_counts)],
+            _bounds(self.row_counts[mask]),
+        )
+
     def __len__(self) -> int:
         return len(self.token_bounds) - 1
 
@@ -104,6 +134,13 @@ class TokenSequences(Sequence[TokenSequence]):
         """Give the wanted rows of one sequence, without a copy."""
         return self.rows[self.row_bounds[number] : self.row_bounds[number + 1]]
 
+    @cached_property
+    def wanted(self) -> NDArray[np.bool_]:
+        """For each of `tokens` whether its row is wanted. # (tokens,)"""
+        flags = np.zeros(len(self.tokens), dtype=np.bool_)
+        flags[np.repeat(self.token_bounds[:-1], self.row_counts) + self.rows] = True
+        return flags
+
     @property
     def lengths(self) -> Int64:
         """Tokens in each sequence. # (sequences,)"""
@@ -113,3 +150,7 @@ class TokenSequences(Sequence[TokenSequence]):
     def row_counts(self) -> Int64:
         """Wanted rows of each sequence. # (sequences,)"""
         return np.diff(self.row_bounds)
+
+
+def _bounds(counts: Int64) -> Int64:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])

@@ -13,6 +13,7 @@ This module knows layers only as an axis of its arrays; which layers they are is
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +90,28 @@ def compute(
     if chosen.needs_neutral and (neutral is None or len(neutral) < 2):
         raise SteerError(f"method {method!r} needs the states of at least two neutral texts", "or use method 'mean'")
     directions = chosen.function(positive, negative, neutral, seed)
-    if not directions.any():
-        raise SteerError(
-            f"method {method!r} finds no difference between the positive and the negative side in any layer",
-            "check that the two sides really differ at the chosen token position",
-        )
+    _check_difference(method, directions)
+    return directions
+
+
+def mean_directions(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Directions:
+    """Find what `compute` finds by the method "mean", from the means of the sides instead of all states.
+
+    Args:
+        positive: Mean state of the positive side, (layers, embd).
+        negative: Mean state of the negative side, (layers, embd).
+
+    Raises:
+        SteerError: A mean is not finite, or the two are equal in every layer.
+
+    >>> mean_directions(np.array([[3.0, 0.0]]), np.array([[1.0, 0.0]]))
+    array([[2., 0.]], dtype=float32)
+    """
+    for name, mean in (("positive", positive), ("negative", negative)):
+        _check_finite(name, mean)
+    differences = positive - negative
+    directions = np.array([_natural(difference, difference) for difference in differences], dtype=np.float32)
+    _check_difference("mean", directions)
     return directions
 
 
@@ -131,11 +149,23 @@ def _check_rows(positive: Rows, negative: Rows, neutral: Rows | None) -> None:
             )
         if rows.size == 0:
             raise SteerError(f"there are no {name} states: their shape is {rows.shape}")
-        if not np.isfinite(rows).all():
-            raise SteerError(
-                f"the {name} states hold a value that is not a finite number",
-                "the model computes NaN or infinity on this text; another quantisation of it may not",
-            )
+        _check_finite(name, rows)
+
+
+def _check_finite(name: str, states: NDArray[np.floating[Any]]) -> None:
+    if not np.isfinite(states).all():
+        raise SteerError(
+            f"the {name} states hold a value that is not a finite number",
+            "the model computes NaN or infinity on this text; another quantisation of it may not",
+        )
+
+
+def _check_difference(method: str, directions: Directions) -> None:
+    if not directions.any():
+        raise SteerError(
+            f"method {method!r} finds no difference between the positive and the negative side in any layer",
+            "check that the two sides really differ at the chosen token position",
+        )
 
 
 def _in_every_layer(find_axis: _AxisFunction) -> MethodFunction:

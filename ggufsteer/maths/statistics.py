@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from ggufsteer.maths.directions import Directions, Rows
 
+Scores = NDArray[np.float64]
+"""Positions along one direction a layer, (observations, layers)."""
+
 
 @dataclass(frozen=True)
 class Separation:
@@ -37,8 +40,17 @@ def separation(directions: Directions, positive: Rows, negative: Rows) -> Separa
     array([1.])
     """
     axes = directions.astype(np.float64)
-    ours = np.einsum("old,ld->lo", positive, axes)  # (layers, observations)
-    theirs = np.einsum("old,ld->lo", negative, axes)
+    return separation_of_scores(np.einsum("old,ld->ol", positive, axes), np.einsum("old,ld->ol", negative, axes))
+
+
+def separation_of_scores(positive: Scores, negative: Scores) -> Separation:
+    """Measure how well scores along a direction, such as scalar products with it, tell the two sides apart.
+
+    Args:
+        positive: (observations, layers).
+        negative: (observations, layers); the numbers of observations may differ.
+    """
+    ours, theirs = positive.T, negative.T  # (layers, observations)
     auc = np.array([_auc(*scores) for scores in zip(ours, theirs, strict=True)])
     gap = ours.mean(axis=1) - theirs.mean(axis=1)
     spread = np.sqrt((ours.var(axis=1) + theirs.var(axis=1)) / 2)
@@ -52,6 +64,21 @@ def _auc(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
     ordered = np.sort(theirs)
     beaten = np.searchsorted(ordered, ours, side="left") + np.searchsorted(ordered, ours, side="right")
     return float(beaten.mean() / (2 * len(theirs)))
+
+
+MEASURED = 4096
+"""Of how many states the length is measured: their median is then known to about 1 %."""
+
+
+def evenly_spread(n_observations: int) -> NDArray[np.int64]:
+    """Give the numbers of at most `MEASURED` observations, spread evenly over all of them.
+
+    >>> evenly_spread(3)
+    array([0, 1, 2])
+    """
+    if n_observations <= MEASURED:
+        return np.arange(n_observations)
+    return np.linspace(0, n_observations - 1, MEASURED).round().astype(np.int64)
 
 
 def state_norms(rows: Rows) -> NDArray[np.float64]:

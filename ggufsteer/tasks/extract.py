@@ -1,38 +1,38 @@
-"""From a recipe and a model to a control vector, with a report on every layer.
+"""From a recipe and a model, or from states that were saved, to a control vector with a report on every layer.
 
 The vector is computed from the training pairs and judged on the held-out ones. The same recipe, model file and version
-give the same bytes. It prints nothing and writes nothing.
+give the same bytes. It prints nothing, and writes nothing but the states that are to be saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufsteer.errors import RecipeError, SteerError
+from ggufsteer.errors import MisfitError, RecipeError, SteerError
 from ggufsteer.files.control_vector import ControlVector, Provenance
-from ggufsteer.maths.directions import METHODS, block_deltas, compute
-from ggufsteer.maths.statistics import Separation, separation, state_norms
-from ggufsteer.tasks.contrast import Contrast, build_contrast
+from ggufsteer.maths.directions import METHODS, block_deltas
+from ggufsteer.maths.statistics import Separation
+from ggufsteer.tasks.contrast import build_contrast
+from ggufsteer.tasks.findings import Findings, findings_of_states
 from ggufsteer.tasks.layers import chosen_layers
-from ggufsteer.tasks.neutral import neutral_rows
+from ggufsteer.tasks.neutral import neutral_text
+from ggufsteer.tasks.observations import Observations
+from ggufsteer.tasks.origin import Origin, origin_of
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
-from ggufsteer.tasks.states import read_states
-from ggufsteer.tasks.versions import versions
+from ggufsteer.tasks.recipes import changed
+from ggufsteer.tasks.saved_states import open_saved, save_states
+from ggufsteer.tasks.states import states_in_memory
+from ggufsteer.tasks.streamed_mean import mean_findings
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
     from ggufsteer.files.recipe import Recipe
-
-SETTINGS = ("n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "flash_attention")
-"""How a model is loaded changes its numbers in the last digits, and with them now and then a word of its answers.
-
-The number of threads is not among them: each number is computed by one thread alone.
-"""
 
 Rows = NDArray[np.float32]
 
@@ -69,11 +69,15 @@ class Extraction:
     n_pairs: int
     n_held_out: int
     n_tokens: int
-    """Tokens of all different texts that were read."""
+    """Tokens of all texts that were read."""
+    n_distinct_tokens: int
+    """Tokens that the model computed: what texts have in common counts once."""
     warnings: tuple[str, ...]
 
 
-def extract(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) -> Extraction:
+def extract(
+    recipe: Recipe, model: Model, *, save_to: Path | None = None, report: ReportProgress = ignore
+) -> Extraction:
     """Compute the control vector of a recipe for a model.
 
     Each layer's direction has natural size (1.0 = the distance between the two sides along it); with `deltas` a layer
@@ -83,6 +87,8 @@ def extract(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) ->
     Args:
         recipe: What to contrast, and how.
         model: The model; it must not be steered at the moment.
+        save_to: A file for all states that are read, and for those of neutral text, so that other methods can be tried
+            without the model. An interrupted run goes on from it, bit for bit.
         report: Called with the progress of each stage.
 
     Raises:
@@ -92,29 +98,69 @@ def extract(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) ->
     layers = chosen_layers(recipe.layers, model.n_layer)
     _refuse_unpaired(recipe)
     contrast = build_contrast(recipe, model, report=report)
-    positive, negative, held_out = read_states(model, contrast, layers, report=report)
-    directions = compute(
-        recipe.method,
-        positive[~held_out[0]],
-        negative[~held_out[1]],
-        neutral=neutral_rows(recipe, model, layers, report=report),
-        seed=recipe.seed,
-    )
-    _refuse_degenerate(recipe, layers, directions)
+    observations = Observations.of(contrast)
+    origin = origin_of(model, contrast, observations, layers)
+    del contrast  # its tokens are in the observations now
+    if save_to is not None:
+        neutral = neutral_text(recipe, model, always=True)
+        states = save_states(save_to, recipe, model, origin, observations, neutral, layers, report=report)
+        findings = findings_of_states(recipe.method, recipe.seed, states)
+    elif recipe.method == "mean":
+        findings = mean_findings(model, observations, layers, report=report)
+    else:
+        states = states_in_memory(model, observations, neutral_text(recipe, model), layers, report=report)
+        findings = findings_of_states(recipe.method, recipe.seed, states)
     report(Progress("identifying the model file", 0, 1, "files"))
-    judged = _judged(directions, positive[held_out[0]], negative[held_out[1]])
+    return _extraction(recipe, origin, layers, findings)
+
+
+def extract_from_saved(path: Path, changes: Mapping[str, Any]) -> Extraction:
+    """Compute a control vector from states that `extract` has saved; no model is needed.
+
+    Args:
+        path: The file of states.
+        changes: Keys of the recipe that are to be replaced: method, layers (of those in the file), dose, deltas, seed.
+
+    Raises:
+        FileFormatError: It is no such file, or damaged.
+        RecipeError: A value is none that a recipe could have, or the method does not fit the position.
+        MisfitError: A layer is not in the file.
+    """
+    saved = open_saved(path)
+    recipe = changed(saved.recipe, {key: value for key, value in changes.items() if key != "layers"})
+    layers = saved.layers
+    if "layers" in changes:
+        recipe = changed(recipe, {"layers": changes["layers"]})
+        layers = chosen_layers(recipe.layers, saved.origin.model.n_layer)
+    missing = sorted(set(layers) - set(saved.layers))
+    if missing:
+        raise MisfitError(
+            f"{path}: holds the layers {saved.layers[0]} to {saved.layers[-1]}, not layer {missing[0]}",
+            "choose among those layers, or save the states of more layers",
+        )
+    _refuse_unpaired(recipe)
+    places = [saved.layers.index(layer) for layer in layers]
+    states = {name: rows[:, places] if layers != saved.layers else rows for name, rows in saved.states.items()}
+    return _extraction(recipe, saved.origin, layers, findings_of_states(recipe.method, recipe.seed, states))
+
+
+def _extraction(recipe: Recipe, origin: Origin, layers: tuple[int, ...], findings: Findings) -> Extraction:
+    """Give a vector of what was found its size, and put its papers together."""
+    directions = findings.directions
+    _refuse_degenerate(recipe, layers, directions)
     written = np.float32(recipe.dose) * (block_deltas(directions) if recipe.deltas else directions)
-    reports = _layer_reports(layers, written, state_norms(np.concatenate([positive, negative])), judged)
+    reports = _layer_reports(layers, written, findings.state_norms, findings.judged)
     return Extraction(
         vector=ControlVector(
             directions={layer: written[index] for index, layer in enumerate(layers)},
-            provenance=_provenance(recipe, model, layers, reports, contrast),
+            provenance=_provenance(recipe, origin, layers, reports),
         ),
         layers=reports,
-        n_pairs=contrast.n_pairs,
-        n_held_out=sum(contrast.held_out),
-        n_tokens=contrast.n_tokens,
-        warnings=tuple(filter(None, (model.reader_note, *contrast.warnings, *_warnings(reports)))),
+        n_pairs=origin.n_pairs,
+        n_held_out=origin.n_held_out,
+        n_tokens=origin.n_tokens,
+        n_distinct_tokens=origin.n_distinct_tokens,
+        warnings=(*origin.warnings, *_warnings(reports)),
     )
 
 
@@ -139,12 +185,8 @@ def _refuse_degenerate(recipe: Recipe, layers: Sequence[int], directions: Rows) 
             )
 
 
-def _judged(directions: Rows, positive: Rows, negative: Rows) -> Separation | None:
-    return separation(directions, positive, negative) if len(positive) and len(negative) else None
-
-
 def _layer_reports(
-    layers: Sequence[int], written: Rows, norms: NDArray[np.float64], judged: Separation | None
+    layers: Sequence[int], written: Rows, norms: NDArray[np.float32], judged: Separation | None
 ) -> tuple[LayerReport, ...]:
     sizes = np.linalg.norm(written.astype(np.float64), axis=1)
     return tuple(
@@ -170,24 +212,22 @@ def _warnings(reports: Sequence[LayerReport]) -> tuple[str, ...]:
     return ()
 
 
-def _provenance(
-    recipe: Recipe, model: Model, layers: tuple[int, ...], reports: Sequence[LayerReport], contrast: Contrast
-) -> Provenance:
-    held_out = sum(contrast.held_out)
+def _provenance(recipe: Recipe, origin: Origin, layers: tuple[int, ...], reports: Sequence[LayerReport]) -> Provenance:
+    measured_on = f"{origin.n_held_out} held-out of {origin.n_pairs} pairs" if origin.n_held_out else ""
     return Provenance(
         name=recipe.name,
         description=recipe.description,
         recipe_text=recipe.text,
         recipe_hash=recipe.content_hash,
-        model=model.identity,
+        model=origin.model,
         method=recipe.method,
         position=str(recipe.position),
         layers=layers,
         separation={report.layer: report.auc for report in reports if report.auc is not None},
         state_norms={report.layer: report.state_norm for report in reports},
         dose=recipe.dose,
-        measured_on=f"{held_out} held-out of {contrast.n_pairs} pairs" if held_out else "",
-        versions=versions(),
-        settings={name: str(getattr(model.options, name)) for name in SETTINGS},
+        measured_on=measured_on,
+        versions=origin.versions,
+        settings=origin.settings,
         seed=recipe.seed,
     )

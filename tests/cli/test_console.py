@@ -73,12 +73,12 @@ def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_on_a_terminal_there_is_a_bar_with_rate_and_colour_unless_unwanted(
     tiny: Path, folder: Path, colours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stderr on a terminal shows pairs and tokens a second; NO_COLOR takes the colours away; stdout stays plain."""
+    """stderr on a terminal shows texts and tokens a second; NO_COLOR takes the colours away; stdout stays plain."""
     monkeypatch.delenv("NO_COLOR")
     colour = {} if colours else {"NO_COLOR": "1"}
     command = ("extract", "happy.toml", "-m", tiny, "-t", 1)
     shown, result = on_terminal(folder, *command, stdout=subprocess.PIPE, **colour)
-    assert "pairs" in shown
+    assert "texts" in shown
     assert "tokens/s" in shown
     assert ("\x1b[38;5;" in shown or "\x1b[3" in shown.replace("\x1b[3J", "")) is colours
     assert "\x1b" not in result

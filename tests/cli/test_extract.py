@@ -270,7 +270,7 @@ def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
     )
     assert process.stderr is not None
     said = process.stderr.readline()
-    assert said == "reading states (3000 pairs) …\n"
+    assert said == "reading states (6000 texts) …\n"
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")

@@ -1,0 +1,64 @@
+"""What is known of a concept: its directions, how well they tell held-out pairs apart, how long states are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufsteer.maths.directions import Directions, Rows, compute
+from ggufsteer.maths.statistics import Separation, evenly_spread, separation, state_norms
+from ggufsteer.tasks.observations import NEUTRAL
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found in the states of one contrast."""
+
+    directions: Directions
+    """(layers, n_embd), of natural size, `+` towards the positive side."""
+    judged: Separation | None
+    """How well they tell the held-out observations apart; None where none are held out."""
+    state_norms: NDArray[np.float32]
+    """Median length of the model's own states. # (layers,)
+
+    As exact as the states themselves: the digits after that depend on the order in which squares are added.
+    """
+
+
+def findings_of_states(method: str, seed: int, sets: Mapping[str, Rows]) -> Findings:
+    """Compute directions from states that are all there, in memory or on disk.
+
+    Args:
+        method: A key of the table of methods.
+        seed: For the methods that need one.
+        sets: The states (observations, layers, n_embd) of each set; see `ggufsteer.tasks.observations`.
+
+    Raises:
+        SteerError: See `ggufsteer.maths.directions.compute`.
+    """
+    neutral = sets.get(NEUTRAL)
+    directions = compute(
+        method,
+        sets["positive"],
+        sets["negative"],
+        neutral=neutral if neutral is not None and len(neutral) else None,
+        seed=seed,
+    )
+    positive, negative = sets["held_out_positive"], sets["held_out_negative"]
+    judged = separation(directions, positive, negative) if len(positive) and len(negative) else None
+    norms = state_norms(_spread_over([sets[name] for name in sets if name != NEUTRAL]))
+    return Findings(directions, judged, norms.astype(np.float32))
+
+
+def _spread_over(sets: list[Rows]) -> Rows:
+    """Give evenly spread states of all sets. # (at most MEASURED, layers, n_embd)"""
+    chosen = evenly_spread(sum(map(len, sets)))
+    parts, start = [], 0
+    for rows in sets:
+        inside = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
+        parts.append(rows[inside])
+        start += len(rows)
+    return np.concatenate(parts)
