@@ -2,16 +2,21 @@
 
 import dataclasses
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from ggufsteer.engine.capture import Progress, TokenSequence, capture
-from ggufsteer.engine.library import library_path
+from ggufsteer.engine.context import Context
+from ggufsteer.engine.library import ReaderName, library_path
 from ggufsteer.engine.model import Model
 from ggufsteer.errors import SteerError
 from tests.engine.conftest import QUANTISATIONS
+
+T = TypeVar("T")
 
 needs_library = pytest.mark.skipif(not library_path().is_file(), reason="the native library is not built")
 
@@ -79,19 +84,23 @@ def test_a_sequence_longer_than_a_batch_is_read_whole(exact: Model, length: int)
     assert np.abs(seen - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("reader", [pytest.param("native", marks=needs_library), "python"])
 @pytest.mark.parametrize("layers", [[1], [0, 3]])
-def test_several_micro_batches_in_one_decode(
-    exact: Model, reader: str, layers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a graph may not be ended early, one decode brings several pieces of the batch, each with further rows."""
+@pytest.mark.parametrize(("n_ubatch", "limit"), [(1, 1e-3), (2, 1e-4), (7, 1e-4), (32, 1e-4)])
+def test_small_batches_read_the_same(exact: Model, n_ubatch: int, limit: float, layers: list[int]) -> None:
+    """A batch is one micro-batch: a small one cuts sequences into many decodes, and changes nothing but rounding.
+
+    On a CPU, a token by itself goes through code that rounds queries to half precision.
+    """
     sequences = random_sequences(exact, [70, 3, 200, 11], seed=3)
     expected = capture(exact, sequences, layers, pool=False)
-    monkeypatch.setattr(Model, "may_stop_early", False)
-    with Model.open(exact.path, dataclasses.replace(exact.options, n_batch=512, n_ubatch=32)) as model:
-        seen = capture(model, sequences, layers, callback=reader, pool=False)  # type: ignore[call-overload]
+    sizes: list[int] = []
+    options = dataclasses.replace(exact.options, n_batch=512, n_ubatch=n_ubatch)
+    with Model.open(exact.path, options) as model, counted_batches(sizes):
+        seen = capture(model, sequences, layers, pool=False)
+    assert max(sizes) == n_ubatch
+    assert sum(sizes) == sum(sequence.rows[-1] + 1 for sequence in sequences)
     for ours, theirs in zip(seen, expected, strict=True):
-        assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+        assert np.abs(ours - theirs).max() < limit * np.abs(theirs).max()
 
 
 def test_pooling_is_the_mean_over_rows(tiny: Model) -> None:
@@ -121,12 +130,25 @@ def test_a_graph_that_ends_early_reads_the_same(tiny: Model) -> None:
 def test_equal_sequences_are_evaluated_once(tiny: Model) -> None:
     """A sequence that comes again costs nothing, and gets the same state."""
     (sequence,) = random_sequences(tiny, [12])
-    other = TokenSequence(sequence.tokens, sequence.rows[-1:])
-    steps: list[Progress] = []
-    states = capture(tiny, [sequence, other, sequence], [2], progress=steps.append)
+    sizes: list[int] = []
+    with counted_batches(sizes):
+        states = capture(tiny, [sequence, sequence, sequence], [2])
     assert np.array_equal(states[0], states[2])
-    assert not np.array_equal(states[0], states[1])
-    assert steps[-1] == Progress(3, 3, 24, 24)
+    assert np.array_equal(states[0], states[1])
+    assert sizes == [12]
+
+
+def test_equal_tokens_with_other_rows_are_evaluated_once_or_as_two_sums(tiny: Model) -> None:
+    """Rows by themselves are read on the way; means over other rows need sums of their own from where they part."""
+    (sequence,) = random_sequences(tiny, [12])
+    other = TokenSequence(sequence.tokens, sequence.rows[-1:])
+    sizes: list[int] = []
+    with counted_batches(sizes):
+        apart = capture(tiny, [sequence, other], [2], pool=False)
+        pooled = capture(tiny, [sequence, other], [2])
+    assert sizes == [12, 24 - sequence.rows[0]]
+    assert np.array_equal(apart[0][-1], apart[1][-1])
+    assert not np.array_equal(pooled[0], pooled[1])
 
 
 def test_what_follows_the_last_wanted_token_does_not_matter(tiny: Model) -> None:
@@ -195,16 +217,10 @@ def test_the_last_layer_asks_for_few_logits_at_a_time(exact: Model, monkeypatch:
     sequences = random_sequences(exact, [70, 3, 20], seed=6)
     expected = capture(exact, sequences, [2, 3])
     monkeypatch.setattr("ggufsteer.engine.capture._LARGEST_LOGITS", 4 * exact.n_vocab * 16)
-    batches = []
-    decode = exact.context.decode
-
-    def counted(tokens: list[int], *rest: object) -> None:
-        batches.append(len(tokens))
-        decode(tokens, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(exact.context, "decode", counted)
-    seen = capture(exact, sequences, [2, 3])
-    assert max(batches) == 16
+    sizes: list[int] = []
+    with counted_batches(sizes):
+        seen = capture(exact, sequences, [2, 3])
+    assert max(sizes) == 16
     assert np.abs(seen - expected).max() < 1e-4 * np.abs(expected).max()
 
 
@@ -221,21 +237,62 @@ def test_pooling_holds_no_more_than_its_result(tiny: Model) -> None:
     """Thousands of long texts cost the memory of one state each, not of one a token."""
     sequences = [TokenSequence((*range(100), 100 + number), tuple(range(101))) for number in range(150)]
     capture(tiny, sequences[:1], [1, 2])
-    tracemalloc.start()
-    try:
-        states = capture(tiny, sequences, [1, 2])
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    states, peak = traced(lambda: capture(tiny, sequences, [1, 2]))
     assert states.nbytes == 150 * 2 * 256 * 4
-    bookkeeping = 4000 * len(sequences)  # Python's own lists of tokens and places
+    bookkeeping = 8000 * len(sequences)  # tokens, places, and a batch with its steps
     every_token = 101 * states.nbytes
     assert peak < states.nbytes + bookkeeping < every_token / 10
 
 
-def test_nothing_can_build_on_what_an_early_stop_left(tiny: Model) -> None:
-    """The deeper layers of a captured text were never computed, so the memory forgets it."""
-    capture(tiny, [TokenSequence((5, 6, 7), (2,))], [1])
-    # llama.cpp refuses a position that it holds already.
-    tiny.context.decode([5, 6, 7], [0, 1, 2], [0, 0, 0], [False, False, True])
+def test_a_capture_does_not_touch_the_context_in_use(tiny: Model) -> None:
+    """It has a context of its own: the deeper layers of a captured text, never computed, are in nobody's way."""
     tiny.context.clear()
+    tiny.context.decode([5, 6], [0, 1], [0, 0], [False, False])
+    capture(tiny, [TokenSequence((5, 6, 7), (2,))], [1])
+    tiny.context.decode([7], [2], [0], [True])
+    after = tiny.context.logits(0)
+    tiny.context.clear()
+    tiny.context.decode([5, 6, 7], [0, 1, 2], [0, 0, 0], [False, False, True])
+    assert np.abs(after - tiny.context.logits(2)).max() < 1e-2 * np.abs(after).max()
+    tiny.context.clear()
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "off"), ("off", "off"), ("on", "on")])
+def test_flash_attention_is_off_unless_asked_for(
+    tiny: Model, wanted: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rounding depends on what else is in the batch."""
+    seen: list[str] = []
+    make = Model.new_context
+
+    def noted(model: Model, name: ReaderName, **shape: Any) -> Context:
+        seen.append(shape["flash_attention"])
+        return make(model, name, **shape)
+
+    monkeypatch.setattr(Model, "new_context", noted)
+    with Model.open(tiny.path, dataclasses.replace(tiny.options, flash_attention=wanted)) as model:  # type: ignore[arg-type]
+        capture(model, [TokenSequence((5, 6), (1,))], [1])
+    assert seen == [expected]
+
+
+@contextmanager
+def counted_batches(sizes: list[int]) -> Iterator[None]:
+    """Note the size of every decode meanwhile."""
+    decode = Context.decode
+
+    def counted(context: Context, tokens: Any, *rest: Any) -> None:
+        sizes.append(len(tokens))
+        decode(context, tokens, *rest)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Context, "decode", counted)
+        yield
+
+
+def traced(work: Callable[[], T]) -> tuple[T, int]:
+    """Do some work; the result, and how much Python and numpy held at most meanwhile."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
