@@ -20,7 +20,15 @@ native := $(wildcard native/*.cpp native/*.h)
 sources := pyproject.toml CMakeLists.txt LICENSE $(wildcard README.md) \
 	$(shell find ggufsteer native recipes -type f ! -path '*/__pycache__/*' ! -path 'ggufsteer/_native/*' 2>/dev/null)
 
-.PHONY: demo test check bench native dist clean
+# llama.cpp built for an Intel CPU with AMX by a GCC before 13.3 crashes with its first token: that GCC drops most of the
+# tile configuration (ggml-org/llama.cpp#20824). Without AMX it is sound. A build from pip's cache may still have it.
+old_gcc = [ "$$(printf '%s\n' 13.3 "$$($(CC) -dumpfullversion 2>/dev/null || echo 99)" | sort -V | head -1)" != 13.3 ]
+no_amx := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+without_amx := $(shell grep -qs amx_tile /proc/cpuinfo && $(old_gcc) && \
+	echo 'CFLAGS="$(CFLAGS) $(no_amx)" CXXFLAGS="$(CXXFLAGS) $(no_amx)"')
+has_amx := import llama_cpp, sys; sys.exit(b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info())
+
+.PHONY: demo test check bench native dist clean compiler-flags
 
 demo: $(VENV)/.installed
 	@mkdir -p demo-output
@@ -63,12 +71,18 @@ clean:
 		.import_linter_cache .hypothesis
 	find ggufsteer tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
+# What the environment needs when llama.cpp is compiled here; nothing on most machines.
+compiler-flags:
+	@echo '$(without_amx)'
+
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(sources) | $(VENV)/.created
-	$(pip) install ".[test]"
+	$(without_amx) $(pip) install ".[test]"
+	@if [ -n '$(without_amx)' ] && $(bin)/python -c '$(has_amx)'; then $(without_amx) $(pip) install --no-cache-dir \
+		--force-reinstall --no-deps "$$($(bin)/python -m pip freeze | grep -i '^llama.cpp.python==')"; fi
 	@touch $@
 
 $(VENV)/.check-tools: pyproject.toml | $(VENV)/.installed
