@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,12 +69,15 @@ class Contrast:
         return int(lengths[first].sum())
 
 
-def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ignore) -> Contrast:
+def build_contrast(
+    recipe: Recipe, model: Model, *, keep_beside: Path | None = None, report: ReportProgress = ignore
+) -> Contrast:
     """Turn a recipe into a contrast for one model; lets the model answer where the recipe asks for its own answers.
 
     Args:
         recipe: What to contrast, where to read, how much to hold out.
         model: Whose tokens and chat template are used.
+        keep_beside: A file of states; answers are kept beside it until it is there, so that an interrupted run goes on.
         report: Told about the answers.
 
     Raises:
@@ -81,9 +85,8 @@ def build_contrast(recipe: Recipe, model: Model, *, report: ReportProgress = ign
         SteerError: The model has no chat template, or gives no answers.
     """
     planned = plan(recipe)
-    pairs, dropped = with_own_answers(
-        planned, model, max_tokens=getattr(recipe.contrast, "max_tokens", 0), report=report
-    )
+    max_tokens = getattr(recipe.contrast, "max_tokens", 0)
+    pairs, dropped = with_own_answers(planned, model, max_tokens=max_tokens, keep_beside=keep_beside, report=report)
     contrast = assemble(recipe, model, pairs)
     if contrast.n_same == contrast.n_pairs:
         raise RecipeError(

@@ -20,6 +20,7 @@ from ggufsteer.maths.directions import METHODS, block_deltas
 from ggufsteer.maths.statistics import Separation
 from ggufsteer.tasks.contrast import build_contrast
 from ggufsteer.tasks.findings import Findings, findings_of_states
+from ggufsteer.tasks.kept_answers import KeptAnswers
 from ggufsteer.tasks.layers import chosen_layers
 from ggufsteer.tasks.neutral import neutral_text
 from ggufsteer.tasks.observations import Observations
@@ -97,13 +98,14 @@ def extract(
     """
     layers = chosen_layers(recipe.layers, model.n_layer)
     _refuse_unpaired(recipe)
-    contrast = build_contrast(recipe, model, report=report)
+    contrast = build_contrast(recipe, model, keep_beside=save_to, report=report)
     observations = Observations.of(contrast)
     origin = origin_of(model, contrast, observations, layers)
     del contrast  # its tokens are in the observations now
     if save_to is not None:
         neutral = neutral_text(recipe, model, always=True)
         states = save_states(save_to, recipe, model, origin, observations, neutral, layers, report=report)
+        KeptAnswers.beside(save_to).remove()
         findings = findings_of_states(recipe.method, recipe.seed, states)
     elif recipe.method == "mean":
         findings = mean_findings(model, observations, layers, report=report)

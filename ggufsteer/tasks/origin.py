@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ggufsteer.engine.capture import plan_capture
 from ggufsteer.errors import SteerError
 from ggufsteer.files.model_identity import ModelIdentity
-from ggufsteer.tasks.versions import versions
+from ggufsteer.tasks.versions import SETTINGS, versions
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
     from ggufsteer.tasks.contrast import Contrast
     from ggufsteer.tasks.observations import Observations
-
-SETTINGS = ("n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "flash_attention")
-"""How a model is loaded changes its numbers in the last digits, and with them now and then a word of its answers.
-
-The number of threads is not among them: each number is computed by one thread alone.
-"""
 
 
 @dataclass(frozen=True)

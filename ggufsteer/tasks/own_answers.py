@@ -6,19 +6,25 @@ the same model gives the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufsteer.errors import SteerError
+from ggufsteer.tasks.kept_answers import KeptAnswers
 from ggufsteer.tasks.passages import Passage, chat_text, encode_text
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.shapes import PlannedPair, PlannedPairs
+from ggufsteer.tasks.versions import SETTINGS, versions
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
 
 STAGE = "letting the model answer"
+
+GROUP = 64
+"""Answers that are given side by side, and kept together: what an interruption costs at most."""
 
 
 Answers = Mapping[tuple[str, str], tuple[str, tuple[int, ...]]]
@@ -43,7 +49,12 @@ class _Answered:
 
 
 def with_own_answers(
-    pairs: PlannedPairs, model: Model, *, max_tokens: int, report: ReportProgress = ignore
+    pairs: PlannedPairs,
+    model: Model,
+    *,
+    max_tokens: int,
+    keep_beside: Path | None = None,
+    report: ReportProgress = ignore,
 ) -> tuple[PlannedPairs, int]:
     """Fill in every answer that the model is to make itself.
 
@@ -51,6 +62,7 @@ def with_own_answers(
         pairs: Pairs whose passages have `asked_under` set where an answer is wanted; others pass unchanged.
         model: Who answers.
         max_tokens: Where an answer is cut off.
+        keep_beside: A file of states; answers are kept beside it until it is there, so that an interrupted run goes on.
         report: Told after every answer.
 
     Returns:
@@ -63,7 +75,8 @@ def with_own_answers(
     questions = list(dict.fromkeys(map(_question, asked)))
     if not questions:
         return pairs, 0
-    answered = _Answered(pairs, _ask(questions, model, max_tokens, report))
+    kept = kept_answers(keep_beside, model, questions, max_tokens) if keep_beside else None
+    answered = _Answered(pairs, _ask(questions, model, max_tokens, kept, report))
     n_answered = len(answered)
     if not n_answered:
         raise SteerError(
@@ -84,22 +97,43 @@ def _filled(passage: Passage, answers: Answers) -> Passage:
     return replace(passage, answer=text, answer_tokens=tokens)
 
 
-def _ask(questions: list[tuple[str, str]], model: Model, max_tokens: int, report: ReportProgress) -> Answers:
-    """Return text and content tokens of each answer; tokens past the last one that is content are cut off."""
+def kept_answers(states: Path, model: Model, questions: Sequence[tuple[str, str]], max_tokens: int) -> KeptAnswers:
+    """Give the place where the answers to these questions are kept until a file of states is complete."""
+    settings = {name: str(getattr(model.options, name)) for name in SETTINGS}
+    return KeptAnswers.beside(states, questions, max_tokens, model.identity.content_hash, settings, versions())
+
+
+def _ask(
+    questions: Sequence[tuple[str, str]],
+    model: Model,
+    max_tokens: int,
+    kept: KeptAnswers | None,
+    report: ReportProgress,
+) -> Answers:
+    """Return text and content tokens of each answer; tokens past the last one that is content are cut off.
+
+    They are given in groups: who sits beside whom can change the last digits of a number, and a word with them.
+    """
     from ggufsteer.engine.generate import generate
     from ggufsteer.engine.progress import Progress as Decoded
 
-    prompts = [encode_text(model, chat_text(model, text, system)) for system, text in questions]
+    answers = kept.read(len(questions)) if kept else []
+    tokens_before = sum(len(tokens) for _, tokens in answers)
+    report(Progress(STAGE, len(answers), len(questions), "answers"))
+    while len(answers) < len(questions):
+        group = questions[len(answers) : len(answers) + GROUP]
+        prompts = [encode_text(model, chat_text(model, text, system)) for system, text in group]
 
-    def on_decode(decoded: Decoded) -> None:
-        report(Progress(STAGE, decoded.sequences_done, len(questions), "answers", decoded.tokens_done))
+        def on_decode(decoded: Decoded, done: int = len(answers), tokens: int = tokens_before) -> None:
+            event = (done + decoded.sequences_done, len(questions), "answers", tokens + decoded.tokens_done)
+            report(Progress(STAGE, *event))
 
-    report(Progress(STAGE, 0, len(questions), "answers"))
-    given = generate(model, prompts, max_tokens=max_tokens, progress=on_decode)
-    result = {}
-    for question, answer in zip(questions, given, strict=True):
-        tokens = list(answer.tokens)
-        while tokens and model.is_special(tokens[-1]):
-            tokens.pop()
-        result[question] = (answer.text, tuple(tokens) if answer.text.strip() else ())
-    return result
+        for answer in generate(model, prompts, max_tokens=max_tokens, progress=on_decode):
+            tokens = list(answer.tokens)
+            tokens_before += len(tokens)
+            while tokens and model.is_special(tokens[-1]):
+                tokens.pop()
+            answers.append((answer.text, tuple(tokens) if answer.text.strip() else ()))
+        if kept:
+            kept.write(answers)
+    return dict(zip(questions, answers, strict=True))

@@ -1,4 +1,4 @@
-"""Which versions made a result: written into every vector, so that it can be made again."""
+"""Which versions and settings made a result: written into every vector, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from ggufsteer.version import VERSION
 
 RELEVANT_PACKAGES = ("llama-cpp-python", "numpy", "scikit-learn")
 """Packages whose version can change the numbers of a vector."""
+
+
+SETTINGS = ("n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "flash_attention")
+"""How a model is loaded changes its numbers in the last digits, and with them now and then a word of its answers.
+
+The number of threads is not among them: each number is computed by one thread alone.
+"""
 
 
 def versions() -> dict[str, str]:
