@@ -8,7 +8,6 @@ what is not wanted of a state is never held.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import numpy as np
@@ -16,12 +15,13 @@ from numpy.typing import NDArray
 
 from ggufsteer.engine import backend
 from ggufsteer.engine.context import Context
+from ggufsteer.engine.evaluation import Evaluation, StatesCallback
 from ggufsteer.engine.library import ReaderName
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.plan import Batch, Limits, Plan
+from ggufsteer.engine.plan import Limits, Plan
 from ggufsteer.engine.prefix_tree import PrefixTree
 from ggufsteer.engine.progress import Progress, ProgressCallback
-from ggufsteer.engine.reading import Reading, Targets
+from ggufsteer.engine.reading import Targets
 from ggufsteer.engine.reading_steps import StepMaker, Wanted
 from ggufsteer.engine.sequences import TokenSequence, TokenSequences
 from ggufsteer.errors import SteerError
@@ -39,8 +39,6 @@ __all__ = [
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-StatesCallback = Callable[[Int64, Float32], None]
-"""Takes observation numbers (states,) and their states (states, layers, embd), which it must not keep."""
 
 _LARGEST_LOGITS = 256 << 20
 """Bytes. llama.cpp reserves a row of logits for each output, and the last layer is only computed for outputs."""
@@ -179,8 +177,8 @@ def observe(
     if len(sequences) == 0:
         return targets
     with _context(model, plan, callback) as context:
-        work = _Work(model, context, plan, steps, np.array(layers, dtype=np.int32), targets)
-        work.run(on_states or _ignore, on_round or _ignore, rounds_done, progress)
+        evaluation = Evaluation(model, context, plan, steps, np.array(layers, dtype=np.int32), targets)
+        evaluation.run(on_states or _ignore, on_round or _ignore, rounds_done, progress)
     return targets
 
 
@@ -191,7 +189,7 @@ def plan_capture(model: Model, sequences: TokenSequences, layers: Sequence[int],
         SteerError: A sequence is longer than the context.
     """
     several_rows = bool((sequences.row_counts > 1).any())
-    # Cutting back takes a second sequence (see `_Work._after`).
+    # Cutting back takes a second sequence (see `Evaluation`).
     cuts_back = model.cuts_back and model.most_sequences > 1
     tree = PrefixTree.grow(sequences, splits_by_rows=pool and several_rows, cuts_back=cuts_back)
     longest = int(tree.lengths.max(initial=0))
@@ -209,7 +207,7 @@ def plan_capture(model: Model, sequences: TokenSequences, layers: Sequence[int],
     limits = Limits(
         batch_tokens=batch_tokens,
         memory_tokens=min(model.context_size, model.rounded_context(longest + batch_tokens)),
-        # One more holds on to the path (see `_Work._after`).
+        # One more holds on to the path (see `Evaluation`).
         lanes=min(_MOST_LANES, model.most_sequences - 1) if model.most_sequences > 1 else 1,
     )
     return Plan(tree, limits)
@@ -269,116 +267,3 @@ def _context(model: Model, plan: Plan, callback: ReaderName) -> Iterator[Context
         yield context
     finally:
         context.close()
-
-
-@dataclass
-class _Work:
-    """One walk over a plan."""
-
-    model: Model
-    context: Context
-    plan: Plan
-    steps: StepMaker
-    layers: NDArray[np.int32]
-    targets: Targets
-
-    def run(
-        self,
-        on_states: StatesCallback,
-        on_round: Callable[[int], None],
-        rounds_done: int,
-        progress: ProgressCallback | None,
-    ) -> None:
-        tree = self.plan.tree
-        tokens_done, n_tokens = 0, tree.n_distinct
-        round_ = rounds_done
-        for batch in self.plan.batches():
-            tokens_done += sum(max(0, piece.stop - max(piece.start, piece.known)) for piece in batch.pieces)
-            if batch.round < rounds_done:
-                continue
-            if batch.round > round_:
-                round_ = batch.round
-                on_round(round_)
-            self._evaluate(batch, on_states)
-            if progress is not None:
-                progress(Progress(self._places_done(batch), len(tree), tokens_done, n_tokens))
-        on_round(round_ + 1)
-
-    def _places_done(self, batch: Batch) -> int:
-        tree, last = self.plan.tree, batch.pieces[-1]
-        if last.stop < tree.lengths[last.place]:
-            return last.place
-        done = last.place + 1
-        while done < len(tree) and tree.shared[done] == tree.lengths[done]:
-            done += 1
-        return done
-
-    def _evaluate(self, batch: Batch, on_states: StatesCallback) -> None:
-        """Decode a batch, read it, hand its states out, and leave in memory what the next one builds on."""
-        wanted = self.steps.read(batch)
-        states = np.empty((wanted.n_states, *self.targets.states.shape[1:]), dtype=np.float32)
-        outputs = np.zeros(batch.n_tokens, dtype=bool)
-        needs_outputs = int(self.layers[-1]) == self.model.n_layer - 1
-        if needs_outputs:
-            outputs[wanted.rows] = True
-        reading = Reading(
-            layers=self.layers,
-            rows=wanted.rows,
-            steps=wanted.steps,
-            targets=replace(self.targets, states=states),
-            n_tokens=batch.n_tokens,
-            rows_are_outputs=needs_outputs,
-            stop_early=self.model.may_stop_early,
-        )
-        tokens, positions, lanes, n_lanes = self._tokens(batch)
-        self._before(batch)
-        self.context.read(reading, lambda: self.context.decode(tokens, positions, lanes, outputs, n_lanes))
-        self._after(batch)
-        if len(wanted.states):
-            on_states(wanted.observations, states[wanted.states])
-
-    def _tokens(self, batch: Batch) -> tuple[NDArray[np.int32], ...]:
-        """Give tokens, positions, first lanes and numbers of lanes of a batch."""
-        tree = self.plan.tree
-        tokens, positions, lanes, n_lanes = [], [], [], []
-        for index, piece in enumerate(batch.pieces):
-            counts = np.ones(piece.stop - piece.start, dtype=np.int32)
-            shared = piece.stop
-            for later in batch.pieces[index + 1 :]:
-                shared = min(shared, later.start)
-                if shared <= piece.start:
-                    break
-                counts[: shared - piece.start] = later.lane - piece.lane + 1
-            tokens.append(tree.tokens_at(piece.place)[piece.start : piece.stop])
-            positions.append(np.arange(piece.start, piece.stop, dtype=np.int32))
-            lanes.append(np.full(len(counts), piece.lane, dtype=np.int32))
-            n_lanes.append(counts)
-        return tuple(np.concatenate(parts) for parts in (tokens, positions, lanes, n_lanes))
-
-    def _before(self, batch: Batch) -> None:
-        """Let each lane begin with what it shares with the path in memory."""
-        lane = 0
-        for piece in batch.pieces:
-            if piece.lane > lane and piece.cached:
-                self.context.share(0, piece.lane, piece.cached)
-            lane = piece.lane
-
-    def _after(self, batch: Batch) -> None:
-        """Leave the path to the next batch in memory, on lane 0, and nothing else."""
-        context, last = self.context, batch.pieces[-1]
-        if batch.keep == 0:
-            context.clear(with_data=False)
-            return
-        if last.lane > 0:
-            for lane in range(last.lane):
-                context.remove(lane)
-            context.share(last.lane, 0, batch.keep)
-            context.remove(last.lane)
-        elif batch.keep < last.stop:
-            context.remove(0, batch.keep)
-        guard = context.n_seq_max - 1
-        if guard > 0:
-            # llama.cpp overwrites cells outside of a sliding window, but only those of one sequence. A second one on
-            # the whole path keeps its beginning, which is inside the window again once the path is cut back.
-            context.remove(guard)
-            context.share(0, guard, batch.keep)
