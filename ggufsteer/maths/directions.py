@@ -108,7 +108,7 @@ def mean_directions(positive: NDArray[np.float64], negative: NDArray[np.float64]
     array([[2., 0.]], dtype=float32)
     """
     for name, mean in (("positive", positive), ("negative", negative)):
-        _check_finite(name, mean)
+        check_finite(name, mean)
     differences = positive - negative
     directions = np.array([_natural(difference, difference) for difference in differences], dtype=np.float32)
     _check_difference("mean", directions)
@@ -149,10 +149,11 @@ def _check_rows(positive: Rows, negative: Rows, neutral: Rows | None) -> None:
             )
         if rows.size == 0:
             raise SteerError(f"there are no {name} states: their shape is {rows.shape}")
-        _check_finite(name, rows)
+        check_finite(name, rows)
 
 
-def _check_finite(name: str, states: NDArray[np.floating[Any]]) -> None:
+def check_finite(name: str, states: NDArray[np.floating[Any]]) -> None:
+    """Refuse states, or what was computed from them, that hold NaN or infinity."""
     if not np.isfinite(states).all():
         raise SteerError(
             f"the {name} states hold a value that is not a finite number",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufsteer.maths.directions import Directions, Rows
+from ggufsteer.maths.directions import Directions, Rows, check_finite
 
 Scores = NDArray[np.float64]
 """Positions along one direction a layer, (observations, layers)."""
@@ -35,6 +35,9 @@ def separation(directions: Directions, positive: Rows, negative: Rows) -> Separa
         positive: (observations, layers, embd).
         negative: (observations, layers, embd); the numbers of observations may differ.
 
+    Raises:
+        SteerError: A state is not finite.
+
     >>> rows = np.array([[[1.0, 0.0]], [[2.0, 5.0]], [[3.0, 0.0]]], dtype=np.float32)
     >>> separation(np.array([[1.0, 0.0]], dtype=np.float32), rows + 3, rows).auc
     array([1.])
@@ -49,7 +52,12 @@ def separation_of_scores(positive: Scores, negative: Scores) -> Separation:
     Args:
         positive: (observations, layers).
         negative: (observations, layers); the numbers of observations may differ.
+
+    Raises:
+        SteerError: A score is not finite, because a state is not.
     """
+    for name, scores in (("positive", positive), ("negative", negative)):
+        check_finite(name, scores)
     ours, theirs = positive.T, negative.T  # (layers, observations)
     auc = np.array([_auc(*scores) for scores in zip(ours, theirs, strict=True)])
     gap = ours.mean(axis=1) - theirs.mean(axis=1)

@@ -22,8 +22,8 @@ from ggufsteer.tasks.contrast import build_contrast
 from ggufsteer.tasks.findings import Findings, findings_of_states
 from ggufsteer.tasks.kept_answers import KeptAnswers
 from ggufsteer.tasks.layers import chosen_layers
-from ggufsteer.tasks.neutral import neutral_text
-from ggufsteer.tasks.observations import Observations
+from ggufsteer.tasks.neutral import neutral_text, uses_neutral_text
+from ggufsteer.tasks.observations import NEUTRAL, Observations
 from ggufsteer.tasks.origin import Origin, origin_of
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.recipes import changed
@@ -100,19 +100,20 @@ def extract(
     _refuse_unpaired(recipe)
     contrast = build_contrast(recipe, model, keep_beside=save_to, report=report)
     observations = Observations.of(contrast)
+    report(Progress("identifying the model file", 0, 1, "files"))
     origin = origin_of(model, contrast, observations, layers)
     del contrast  # its tokens are in the observations now
     if save_to is not None:
         neutral = neutral_text(recipe, model, always=True)
         states = save_states(save_to, recipe, model, origin, observations, neutral, layers, report=report)
-        KeptAnswers.beside(save_to).remove()
-        findings = findings_of_states(recipe.method, recipe.seed, states)
+        if recipe.contrast.kind == "responses":  # else a file of that name is not ours
+            KeptAnswers.beside(save_to).remove()
+        findings = _findings(recipe, states)
     elif recipe.method == "mean":
         findings = mean_findings(model, observations, layers, report=report)
     else:
         states = states_in_memory(model, observations, neutral_text(recipe, model), layers, report=report)
-        findings = findings_of_states(recipe.method, recipe.seed, states)
-    report(Progress("identifying the model file", 0, 1, "files"))
+        findings = _findings(recipe, states)
     return _extraction(recipe, origin, layers, findings)
 
 
@@ -125,10 +126,16 @@ def extract_from_saved(path: Path, changes: Mapping[str, Any]) -> Extraction:
 
     Raises:
         FileFormatError: It is no such file, or damaged.
-        RecipeError: A value is none that a recipe could have, or the method does not fit the position.
+        RecipeError: A value is none that a recipe could have, the method does not fit the position, or another seed
+            would have held out other pairs.
         MisfitError: A layer is not in the file.
     """
     saved = open_saved(path)
+    if changes.get("seed", saved.recipe.seed) != saved.recipe.seed and saved.origin.n_held_out:
+        raise RecipeError(
+            f"{path}: the seed {saved.recipe.seed} has chosen which pairs are held out, and they cannot be others now",
+            "leave --seed out, or extract from the model again",
+        )
     recipe = changed(saved.recipe, {key: value for key, value in changes.items() if key != "layers"})
     layers = saved.layers
     if "layers" in changes:
@@ -137,13 +144,18 @@ def extract_from_saved(path: Path, changes: Mapping[str, Any]) -> Extraction:
     missing = sorted(set(layers) - set(saved.layers))
     if missing:
         raise MisfitError(
-            f"{path}: holds the layers {saved.layers[0]} to {saved.layers[-1]}, not layer {missing[0]}",
+            f"{path}: holds the layers {', '.join(map(str, saved.layers))}, not layer {missing[0]}",
             "choose among those layers, or save the states of more layers",
         )
     _refuse_unpaired(recipe)
     places = [saved.layers.index(layer) for layer in layers]
     states = {name: rows[:, places] if layers != saved.layers else rows for name, rows in saved.states.items()}
-    return _extraction(recipe, saved.origin, layers, findings_of_states(recipe.method, recipe.seed, states))
+    return _extraction(recipe, saved.origin, layers, _findings(recipe, states))
+
+
+def _findings(recipe: Recipe, states: Mapping[str, Rows]) -> Findings:
+    used = states if uses_neutral_text(recipe) else {name: rows for name, rows in states.items() if name != NEUTRAL}
+    return findings_of_states(recipe.method, recipe.seed, used)
 
 
 def _extraction(recipe: Recipe, origin: Origin, layers: tuple[int, ...], findings: Findings) -> Extraction:

@@ -21,6 +21,11 @@ NEUTRAL_METHODS = ("lda", "crosscov")
 """Methods that make use of neutral states where a recipe gives some; `lda` cannot do without."""
 
 
+def uses_neutral_text(recipe: Recipe) -> bool:
+    """Say whether the recipe's vector depends on neutral text; what was read for other methods must not change it."""
+    return METHODS[recipe.method].needs_neutral or (recipe.method in NEUTRAL_METHODS and bool(recipe.eval.neutral))
+
+
 def neutral_text(recipe: Recipe, model: Model, *, always: bool = False) -> NeutralText | None:
     """Return what neutral text is read, or None where the method uses none.
 
@@ -33,11 +38,9 @@ def neutral_text(recipe: Recipe, model: Model, *, always: bool = False) -> Neutr
         model: Whose tokens and chat template.
         always: Whether some other method may want neutral text later.
     """
-    texts = tuple(recipe.eval.neutral) if always or recipe.method in NEUTRAL_METHODS else ()
-    if (always or METHODS[recipe.method].needs_neutral) and not texts:
-        texts = everyday_prompts(model.identity.name)
-    if not texts:
+    if not (always or uses_neutral_text(recipe)):
         return None
+    texts = tuple(recipe.eval.neutral) or everyday_prompts(model.identity.name)
     every_token = recipe.position in ("response", "all")
     position = "all" if every_token else recipe.position
     sequences = []

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ggufsteer.tasks.observations import Observations
 
 
+_LARGEST_SHAPE = 1 << 20
+_LARGEST_COUNT = 1 << 53
+
+
 @dataclass(frozen=True)
 class Origin:
     """What is known of the states of one contrast besides the states."""
@@ -53,7 +57,8 @@ class Origin:
         try:
             table: dict[str, Any] = json.loads(text)
             model = ModelIdentity(**table.pop("model"))
-            origin = cls(**table | {"model": model, "warnings": tuple(map(str, table["warnings"]))})
+            warnings = tuple(list.copy(table["warnings"]))  # a text, which has letters, is no list
+            origin = cls(**table | {"model": model, "warnings": warnings})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SteerError("its account of where the states come from is damaged") from error
         if not _is_sound(origin):
@@ -63,18 +68,13 @@ class Origin:
 
 def _is_sound(origin: Origin) -> bool:
     model = origin.model
-    numbers = (
-        origin.n_pairs,
-        origin.n_held_out,
-        origin.n_tokens,
-        origin.n_distinct_tokens,
-        model.n_layer,
-        model.n_embd,
-    )
-    texts = (model.name, model.architecture, model.content_hash, origin.tokens_hash)
+    counts = (origin.n_pairs, origin.n_held_out, origin.n_tokens, origin.n_distinct_tokens)
+    texts = (model.name, model.architecture, model.content_hash, origin.tokens_hash, *origin.warnings)
     tables = (origin.settings, origin.versions)
     return (
-        all(isinstance(number, int) and number >= 0 for number in numbers)
+        all(type(count) is int and 0 <= count <= _LARGEST_COUNT for count in counts)
+        and all(type(size) is int and 0 < size <= _LARGEST_SHAPE for size in (model.n_layer, model.n_embd))
+        and model.path is None
         and all(isinstance(text, str) for text in texts)
         and all(isinstance(table, dict) and all(isinstance(value, str) for value in table.values()) for table in tables)
     )

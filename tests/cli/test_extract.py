@@ -269,8 +269,8 @@ def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
         env=environment(),
     )
     assert process.stderr is not None
-    said = process.stderr.readline()
-    assert said == "reading states (6000 texts) …\n"
+    said = [process.stderr.readline() for _ in range(2)]
+    assert said == ["identifying the model file …\n", "reading states (6000 texts) …\n"]
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
