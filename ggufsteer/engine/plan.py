@@ -22,7 +22,8 @@ from ggufsteer.errors import SteerError
 ROUND_TOKENS = 8192
 """The fewest tokens in a round, the last one excepted."""
 _PATH_SHARE = 100
-"""A round is at least this many times as long as the path that the next one evaluates again."""
+"""A round is at least this many times as long as the path that the next one evaluates again. Below 2 no round would
+come further than its own path."""
 _WELL_FILLED = 0.75
 """A batch filled this far is not topped up with the beginning of a sequence that fits into the next one whole."""
 
