@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +97,7 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
             f"recipe '{wanted.name}' is written for real chat models, not for the demo model; name one with -m"
         )
     with Model.open(resolve_model(name), options) as model:
-        with console.progress(quiet=as_json) as report:
+        with console.progress(quiet=as_json) as report, _resumable(states):
             extraction = extract(wanted, model, save_to=states, report=report)
         write_vector(target, extraction.vector)
         show_extraction(
@@ -106,6 +108,17 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
             model_is_builtin=name in (None, BUILTIN),
             states=states,
         )
+
+
+@contextmanager
+def _resumable(states: Path | None) -> Iterator[None]:
+    """Say after Ctrl-C that the work which is saved was not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if states is not None:
+            console.note(f"what was done is kept beside {states}: the same command goes on from there")
+        raise
 
 
 def _preview(recipe: Recipe, name: str | None, flags: dict[str, Any], *, as_json: bool) -> None:
@@ -128,7 +141,9 @@ def _extract_from_saved(
     """Compute a control vector from saved states."""
     path: Path = flags["from_activations"]
     options = ("positive_file", "negative_file", "save_activations", "dry_run", "position", "holdout")
-    given = [f"--{option.replace('_', '-')}" for option in options if flags[option] not in (None, False)]
+    # 0 is a share to hold out, and equals False.
+    values = {option: flags[option] for option in options if flags[option] is not None and flags[option] is not False}
+    given = [f"--{option.replace('_', '-')}" for option in values]
     if recipe is not None or given:
         unwanted = "a recipe" if recipe is not None else given[0]
         raise SteerError(
@@ -146,7 +161,7 @@ def _extract_from_saved(
     target = output or default_output(extraction.vector.provenance.name)
     check_output(target, force=force, protected=inputs)
     write_vector(target, extraction.vector)
-    show_extraction(extraction, target, Path(flags["model"] or "MODEL.gguf"), as_json=as_json)
+    show_extraction(extraction, target, Path(flags["model"]) if flags["model"] else None, as_json=as_json)
 
 
 def _recipe(name: str | None, output: Path | None, flags: dict[str, Any]) -> Recipe:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 QUESTION = "Tell me about the sea."
 """What the printed commands ask."""
 
+UNNAMED_MODEL = Path("MODEL.gguf")
+"""Stands in the printed commands for a model whose file nobody has named."""
+
 COLUMNS = ("layer", "size", "of the state", "AUC", "d'")
 
 
 def show_extraction(
     extraction: Extraction,
     output: Path,
-    model: Path,
+    model: Path | None,
     *,
     as_json: bool,
     model_is_builtin: bool = False,
@@ -33,7 +36,7 @@ def show_extraction(
     Args:
         extraction: The vector and its figures.
         output: Where it was saved.
-        model: The model's file, for the commands.
+        model: The model's file, for the commands; None where nobody has named it.
         as_json: Whether to print JSON.
         model_is_builtin: Whether that is the model that ships.
         recipe: Where the recipe was saved, if it was.
@@ -68,9 +71,9 @@ def show_extraction(
         console.line(f"the states: {states}")
     console.line()
     console.line("try it:")
-    console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model))}")
+    console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model or UNNAMED_MODEL))}")
     console.line("use it in llama.cpp:")
-    for command in llama_commands(output, model):
+    for command in llama_commands(output, model or UNNAMED_MODEL):
         console.line(f"  {console.shell(command)}")
 
 
@@ -136,7 +139,9 @@ def _summary(extraction: Extraction) -> str:
     judged = f", judged on {console.counted(extraction.n_held_out, 'other')}" if extraction.n_held_out else ""
     tokens = console.counted(extraction.n_tokens, "token")
     distinct = (
-        "" if extraction.n_distinct_tokens == extraction.n_tokens else f", {extraction.n_distinct_tokens:,} distinct"
+        ""
+        if extraction.n_distinct_tokens == extraction.n_tokens
+        else f", {extraction.n_distinct_tokens:,} of them distinct"
     )
     return f"made from {training}{judged}; {tokens} read{distinct}"
 
@@ -146,7 +151,7 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def _document(
-    extraction: Extraction, output: Path, model: Path, recipe: Path | None, states: Path | None
+    extraction: Extraction, output: Path, model: Path | None, recipe: Path | None, states: Path | None
 ) -> dict[str, Any]:
     provenance = extraction.vector.provenance
     return {
@@ -155,7 +160,7 @@ def _document(
         "activations": str(states) if states else None,
         "name": provenance.name,
         "recipe_hash": provenance.recipe_hash,
-        "model": str(model),
+        "model": str(model) if model else None,
         "model_hash": provenance.model.content_hash if provenance.model else None,
         "method": provenance.method,
         "position": provenance.position,
@@ -176,7 +181,7 @@ def _document(
             for layer in extraction.layers
         ],
         "warnings": list(extraction.warnings),
-        "commands": [console.shell(command) for command in llama_commands(output, model)],
+        "commands": [console.shell(command) for command in llama_commands(output, model or UNNAMED_MODEL)],
         "versions": dict(provenance.versions),
         "settings": dict(provenance.settings),
     }

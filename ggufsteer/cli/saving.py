@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def check_activations_output(path: Path, *, force: bool, protected: Sequence[str
 
     check_target(path)
     for name in protected:
-        if name is not None and (path == Path(name) or _is_same_file(path, name)):
+        if name is not None and (os.path.realpath(path) == os.path.realpath(name) or _is_same_file(path, name)):
             raise SteerError(f"{path}: this file is used otherwise", "give another name with --save-activations")
     if path.exists() and not force:
         try:

@@ -97,7 +97,7 @@ def extract(
         SteerError: The two sides have no difference, or the model's states are not finite.
     """
     layers = chosen_layers(recipe.layers, model.n_layer)
-    _refuse_unpaired(recipe)
+    refuse_unpaired(recipe)
     contrast = build_contrast(recipe, model, keep_beside=save_to, report=report)
     observations = Observations.of(contrast)
     report(Progress("identifying the model file", 0, 1, "files"))
@@ -147,7 +147,7 @@ def extract_from_saved(path: Path, changes: Mapping[str, Any]) -> Extraction:
             f"{path}: holds the layers {', '.join(map(str, saved.layers))}, not layer {missing[0]}",
             "choose among those layers, or save the states of more layers",
         )
-    _refuse_unpaired(recipe)
+    refuse_unpaired(recipe)
     places = [saved.layers.index(layer) for layer in layers]
     states = {name: rows[:, places] if layers != saved.layers else rows for name, rows in saved.states.items()}
     return _extraction(recipe, saved.origin, layers, _findings(recipe, states))
@@ -178,7 +178,12 @@ def _extraction(recipe: Recipe, origin: Origin, layers: tuple[int, ...], finding
     )
 
 
-def _refuse_unpaired(recipe: Recipe) -> None:
+def refuse_unpaired(recipe: Recipe) -> None:
+    """Refuse a method that compares pairs of states where every token is read.
+
+    Raises:
+        RecipeError: Method and position do not go together.
+    """
     if recipe.position == "all" and METHODS[recipe.method].needs_pairs:
         unpaired = ", ".join(name for name, method in METHODS.items() if not method.needs_pairs)
         raise RecipeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ggufsteer.tasks.extract import refuse_unpaired
 from ggufsteer.tasks.layers import chosen_layers
 from ggufsteer.tasks.shapes import plan
 
@@ -41,6 +42,7 @@ def preview(recipe: Recipe, model: Model) -> Preview:
         SteerError: As extraction would, as far as it can be known without the model's weights.
     """
     layers = chosen_layers(recipe.layers, model.n_layer)
+    refuse_unpaired(recipe)
     asked, n_pairs, n_held_out = set(), 0, 0
     for pair in plan(recipe):
         n_pairs += 1

@@ -19,7 +19,7 @@ from ggufsteer.engine import builtin
 from ggufsteer.files.recipe import parse_recipe
 from ggufsteer.files.vector import read_vector
 from ggufsteer.maths.directions import METHODS
-from tests.cli.conftest import Run, environment, files
+from tests.cli.conftest import Run, environment, files, put_pairs
 
 
 def test_a_recipe_becomes_a_vector_and_a_table(run: Run, tiny: Path, folder: Path) -> None:
@@ -256,10 +256,7 @@ def test_a_hub_name_says_that_it_is_not_there_yet(run: Run) -> None:
 
 def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
     """SIGINT while states are being read ends the process with 130 and leaves nothing half written."""
-    texts = [f"Number {number} goes on and on and on and on and on." for number in range(3000)]
-    (folder / "p.txt").write_text("\n".join(texts))
-    (folder / "n.txt").write_text("\n".join(text.replace("goes", "went") for text in texts))
-    command = [sys.executable, "-m", "ggufsteer", "extract", "--positive-file", "p.txt", "--negative-file", "n.txt"]
+    command = [sys.executable, "-m", "ggufsteer", "extract", *put_pairs(folder, 3000)]
     process = subprocess.Popen(
         [*command, "-m", str(tiny), "-t", "1", "-b", "1", "-ub", "1"],
         stdout=subprocess.PIPE,
