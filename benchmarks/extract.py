@@ -94,13 +94,16 @@ def measure_growth(bench: Bench) -> Result:
     return results
 
 
-def measure_peer(bench: Bench) -> Result:
-    """Whole runs of both programs on the same files, on much shared and on nothing shared."""
-    tokenize, n_pairs = bench.model.tokenize, bench.options.pairs
-    results = {"shared": _against_peer(bench, "shared", _workloads.shared_pairs(tokenize, n_pairs))}
-    if bench.options.peer:
-        results["unshared"] = _against_peer(bench, "unshared", _workloads.unshared_pairs(tokenize, n_pairs))
-    return results
+def measure_shared(bench: Bench) -> Result:
+    """Whole runs of both programs on the same files, of which most is shared."""
+    return _against_peer(bench, "shared", _workloads.shared_pairs(bench.model.tokenize, bench.options.pairs))
+
+
+def measure_unshared(bench: Bench) -> Result:
+    """The same on files of which next to nothing is shared; only where the peer is there to compare with."""
+    if not bench.options.peer:
+        return {}
+    return _against_peer(bench, "unshared", _workloads.unshared_pairs(bench.model.tokenize, bench.options.pairs))
 
 
 def _against_peer(bench: Bench, name: str, pairs: _workloads.Pairs) -> Result:
@@ -195,7 +198,8 @@ TABLES: Mapping[str, Callable[[Bench], Result]] = {
     "plan": measure_plan,
     "rate": measure_rate,
     "growth": measure_growth,
-    "peer": measure_peer,
+    "shared": measure_shared,
+    "unshared": measure_unshared,
     "memory": measure_memory,
 }
 

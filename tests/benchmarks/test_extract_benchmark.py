@@ -144,7 +144,7 @@ def test_all_tables_come_with_one_line_for_machines(benchmark: Run, tmp_path: Pa
     note = f"open({str(notes)!r}, 'a').write(json.dumps(sys.argv[1:]) + chr(10))\n"
     peer = program(tmp_path / "llama-cvector-generator", note)
     program(tmp_path / "llama-bench", note + "print(json.dumps({'avg_ts': 1234.5}))")
-    tables = "plan,rate,growth,peer"
+    tables = "plan,rate,growth,shared,unshared"
     done = benchmark("-m", "builtin", "--repeat", 2, "--pairs", 2, "--peer", peer, "--tables", tables)
     assert done.returncode == 0, done.stderr
     *_, line = done.stdout.splitlines()
@@ -157,8 +157,8 @@ def test_all_tables_come_with_one_line_for_machines(benchmark: Run, tmp_path: Pa
     assert found["rate"]["tokens_per_second"]["llama-bench"] == [1234.5, 1234.5]
     assert found["plan"]["shared ×16"]["n_sequences"] == 16 * found["plan"]["shared ×1"]["n_sequences"] == 64
     for what in ("shared", "unshared"):
-        assert all(len(seconds) == 2 for seconds in found["peer"][what]["seconds"].values())
-        assert set(found["peer"][what]["ratios"]) >= {"mean, seconds", "mean, seconds without loading", "pca, seconds"}
+        assert all(len(seconds) == 2 for seconds in found[what]["seconds"].values())
+        assert set(found[what]["ratios"]) >= {"mean, seconds", "mean, seconds without loading", "pca, seconds"}
     calls = [json.loads(call) for call in notes.read_text().splitlines()]
     assert [call[call.index("--method") + 1] for call in calls if "--method" in call].count("pca") == 4
     assert all(call[call.index("-t") + 1] == "1" for call in calls)
@@ -167,9 +167,9 @@ def test_all_tables_come_with_one_line_for_machines(benchmark: Run, tmp_path: Pa
 def test_without_the_peer_its_rows_are_left_out(benchmark: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is measured all the same."""
     monkeypatch.setenv("PATH", "")
-    done = benchmark("-m", "builtin", "--repeat", 1, "--pairs", 2, "--tables", "peer")
-    found = json.loads(done.stdout.splitlines()[-1])["results"]["models"]["builtin"]["peer"]
-    assert list(found) == ["shared"]
+    done = benchmark("-m", "builtin", "--repeat", 1, "--pairs", 2, "--tables", "shared,unshared")
+    found = json.loads(done.stdout.splitlines()[-1])["results"]["models"]["builtin"]
+    assert found["unshared"] == {}
     assert all(arm.startswith("ggufsteer") for arm in found["shared"]["seconds"])
 
 
@@ -178,7 +178,10 @@ def test_without_the_peer_its_rows_are_left_out(benchmark: Run, monkeypatch: pyt
     [
         (("--repeat", "0"), "argument --repeat: '0' is not a number from 1 on"),
         (("-t", "two"), "argument -t/--threads: 'two' is not a number from 1 on"),
-        (("--tables", "plan,speed"), "there is no table 'speed' (give some of plan, rate, growth, peer, memory)"),
+        (
+            ("--tables", "plan,speed"),
+            "there is no table 'speed' (give some of plan, rate, growth, shared, unshared, memory)",
+        ),
         (("--peer", "absent"), "absent is no program"),
         (("-m", "builtin", "--llama-bench", "list.json"), "list.json is no program"),
         (("--suffixes", "absent.json"), "absent.json: no JSON file that can be read"),
