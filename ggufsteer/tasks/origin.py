@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ggufsteer.engine.capture import plan_capture
 from ggufsteer.errors import SteerError
 from ggufsteer.files.model_identity import ModelIdentity
@@ -86,7 +88,7 @@ def origin_of(model: Model, contrast: Contrast, observations: Observations, laye
     tree = plan_capture(model, sequences, layers, pool=observations.pooled).tree
     digest = hashlib.sha256()
     for numbers in (sequences.token_bounds, sequences.tokens, sequences.row_bounds, sequences.rows):
-        digest.update(numbers.tobytes())
+        digest.update(np.ascontiguousarray(numbers).data)  # where they lie: copies of millions of tokens would show
     return Origin(
         model=model.identity,
         settings={name: str(getattr(model.options, name)) for name in SETTINGS},
