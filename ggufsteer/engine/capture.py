@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ggufsteer.engine import backend
 from ggufsteer.engine.context import Context
-from ggufsteer.engine.evaluation import Evaluation, StatesCallback
+from ggufsteer.engine.evaluation import LEAST_TOKENS, Evaluation, StatesCallback
 from ggufsteer.engine.library import ReaderName
 from ggufsteer.engine.model import Model
 from ggufsteer.engine.plan import Limits, Plan
@@ -47,8 +47,10 @@ _MANY_ROWS = 0.25
 _PLAIN_ATTENTION_TOKENS = 256
 """The most tokens in a batch on a CPU without flash attention: every token is multiplied with every cell of the memory,
 other sequences' too, and llama.cpp looks at the memory in steps of 256 cells. Batches of 512 are a tenth slower."""
-_MOST_LANES = 127
+_MOST_LANES = 126
 """llama.cpp reserves a row of logits for each sequence that a context may hold."""
+_EXTRA_LANES = 2
+"""Besides a plan's own: one holds on to the path, one takes what fills up a short batch (see `Evaluation`)."""
 
 
 @overload
@@ -107,8 +109,10 @@ def capture(
     check_memory((n_observations, len(layers), model.n_embd))
     result = np.empty((n_observations, len(layers), model.n_embd), dtype=np.float32)
 
+    ascending = order == sorted(order)
+
     def on_states(observations: Int64, states: Float32) -> None:
-        result[observations] = states[:, order]
+        result[observations] = states if ascending else states[:, order]
 
     observe(
         model,
@@ -177,7 +181,10 @@ def observe(
     if len(sequences) == 0:
         return targets
     with _context(model, plan, callback) as context:
-        evaluation = Evaluation(model, context, plan, steps, np.array(layers, dtype=np.int32), targets)
+        numbers = np.array(layers, dtype=np.int32)
+        flash = _flash_attention(model, int(plan.tree.lengths.max())) != "off"
+        least_tokens = min(LEAST_TOKENS, _batch_tokens(model)) if flash else 0
+        evaluation = Evaluation(model, context, plan, steps, numbers, targets, least_tokens)
         evaluation.run(on_states or _ignore, on_round or _ignore, rounds_done, progress)
     return targets
 
@@ -199,28 +206,36 @@ def plan_capture(model: Model, sequences: TokenSequences, layers: Sequence[int],
             f"and the context holds {model.n_ctx}",
             "shorten it, or give a larger context with -c",
         )
-    batch_tokens = min(model.options.n_ubatch, model.options.n_batch)
-    if _flash_attention(model) == "off" and not backend.can_offload():
+    batch_tokens = _batch_tokens(model)
+    if _flash_attention(model, longest) == "off" and not backend.can_offload():
         batch_tokens = min(batch_tokens, _PLAIN_ATTENTION_TOKENS)
     if model.n_layer - 1 in layers and len(sequences.rows) > _MANY_ROWS * len(sequences.tokens):
         batch_tokens = min(batch_tokens, max(1, _LARGEST_LOGITS // (4 * model.n_vocab)))
     limits = Limits(
         batch_tokens=batch_tokens,
         memory_tokens=min(model.context_size, model.rounded_context(longest + batch_tokens)),
-        # One more holds on to the path (see `Evaluation`).
-        lanes=min(_MOST_LANES, model.most_sequences - 1) if model.most_sequences > 1 else 1,
+        lanes=max(1, min(_MOST_LANES, model.most_sequences - _EXTRA_LANES)),
     )
     return Plan(tree, limits)
 
 
-def _flash_attention(model: Model) -> str:
-    """Say whether states are read with flash attention: only where it was asked for.
+def _flash_attention(model: Model, longest: int) -> str:
+    """Say whether sequences of at most `longest` tokens are read with flash attention.
 
-    On a CPU it sums up short and long batches by different code, so that a state depends on what else is in the batch
-    (0.5 % on a quantised model, where plain attention mostly gives the same bits).
+    It is exact where no batch is short (see `LEAST_TOKENS`), and faster. Where short batches cannot be filled up,
+    because the memory has no room or takes one sequence only, or micro-batches are that short, plain attention is.
     """
     wanted = model.options.flash_attention
-    return "off" if wanted == "auto" else wanted
+    fills_up = (
+        model.most_sequences > _EXTRA_LANES
+        and _batch_tokens(model) >= LEAST_TOKENS
+        and model.context_size >= longest + LEAST_TOKENS
+    )
+    return "off" if wanted == "auto" and not fills_up else wanted
+
+
+def _batch_tokens(model: Model) -> int:
+    return min(model.options.n_ubatch, model.options.n_batch)
 
 
 def _ignore(*_: object) -> None:
@@ -258,8 +273,8 @@ def _context(model: Model, plan: Plan, callback: ReaderName) -> Iterator[Context
     context = model.new_context(
         model.options.reader if callback == "auto" else callback,
         n_ctx=plan.limits.memory_tokens,
-        n_sequences=plan.totals.n_lanes + 1,
-        flash_attention=_flash_attention(model),
+        n_sequences=plan.totals.n_lanes + _EXTRA_LANES,
+        flash_attention=_flash_attention(model, int(plan.tree.lengths.max(initial=0))),
     )
     try:
         if model.has_context:

@@ -21,6 +21,10 @@ Int64 = NDArray[np.int64]
 StatesCallback = Callable[[Int64, Float32], None]
 """Takes observation numbers (states,) and their states (states, layers, embd), which it must not keep."""
 
+LEAST_TOKENS = 64
+"""A shorter batch is filled up with tokens that nobody reads. On a CPU, flash attention sums up batches of fewer tokens
+in half precision, so that a state would depend on the company that it is computed in (0.5 % on a quantised model)."""
+
 
 @dataclass
 class Evaluation:
@@ -32,6 +36,8 @@ class Evaluation:
     steps: StepMaker
     layers: NDArray[np.int32]
     targets: Targets
+    least_tokens: int
+    """The fewest tokens in a batch."""
 
     def run(
         self,
@@ -69,7 +75,8 @@ class Evaluation:
         """Decode a batch, read it, hand its states out, and leave in memory what the next one builds on."""
         wanted = self.steps.read(batch)
         states = np.empty((wanted.n_states, *self.targets.states.shape[1:]), dtype=np.float32)
-        outputs = np.zeros(batch.n_tokens, dtype=bool)
+        tokens, positions, lanes, n_lanes = self._tokens(batch)
+        outputs = np.zeros(len(tokens), dtype=bool)
         needs_outputs = int(self.layers[-1]) == self.model.n_layer - 1
         if needs_outputs:
             outputs[wanted.rows] = True
@@ -78,19 +85,21 @@ class Evaluation:
             rows=wanted.rows,
             steps=wanted.steps,
             targets=replace(self.targets, states=states),
-            n_tokens=batch.n_tokens,
+            n_tokens=len(tokens),
             rows_are_outputs=needs_outputs,
             stop_early=self.model.may_stop_early,
         )
-        tokens, positions, lanes, n_lanes = self._tokens(batch)
         self._before(batch)
         self.context.read(reading, lambda: self.context.decode(tokens, positions, lanes, outputs, n_lanes))
+        if len(tokens) > batch.n_tokens:
+            self.context.remove(batch.n_lanes)
         self._after(batch)
         if len(wanted.states):
-            on_states(wanted.observations, states[wanted.states])
+            each_once = len(wanted.states) == len(states)
+            on_states(wanted.observations, states if each_once else states[wanted.states])
 
     def _tokens(self, batch: Batch) -> tuple[NDArray[np.int32], ...]:
-        """Give tokens, positions, first lanes and numbers of lanes of a batch."""
+        """Give tokens, positions, first lanes and numbers of lanes of a batch, filled up to `least_tokens`."""
         tree = self.plan.tree
         tokens, positions, lanes, n_lanes = [], [], [], []
         for index, piece in enumerate(batch.pieces):
@@ -105,6 +114,12 @@ class Evaluation:
             positions.append(np.arange(piece.start, piece.stop, dtype=np.int32))
             lanes.append(np.full(len(counts), piece.lane, dtype=np.int32))
             n_lanes.append(counts)
+        filler = self.least_tokens - batch.n_tokens
+        if 0 < filler <= self.context.n_ctx - batch.n_cells and batch.n_lanes < self.context.n_seq_max - 1:
+            tokens.append(np.repeat(tokens[0][:1], filler))
+            positions.append(np.arange(filler, dtype=np.int32))
+            lanes.append(np.full(filler, batch.n_lanes, dtype=np.int32))
+            n_lanes.append(np.ones(filler, dtype=np.int32))
         return tuple(np.concatenate(parts) for parts in (tokens, positions, lanes, n_lanes))
 
     def _before(self, batch: Batch) -> None:

@@ -127,25 +127,25 @@ def test_a_graph_that_ends_early_reads_the_same(tiny: Model) -> None:
             assert np.allclose(only[:, 0], all_layers[:, layer], rtol=1e-5, atol=1e-5)
 
 
-def test_equal_sequences_are_evaluated_once(tiny: Model) -> None:
+def test_equal_sequences_are_evaluated_once(exact: Model) -> None:
     """A sequence that comes again costs nothing, and gets the same state."""
-    (sequence,) = random_sequences(tiny, [12])
+    (sequence,) = random_sequences(exact, [12])
     sizes: list[int] = []
     with counted_batches(sizes):
-        states = capture(tiny, [sequence, sequence, sequence], [2])
+        states = capture(exact, [sequence, sequence, sequence], [2])
     assert np.array_equal(states[0], states[2])
     assert np.array_equal(states[0], states[1])
     assert sizes == [12]
 
 
-def test_equal_tokens_with_other_rows_are_evaluated_once_or_as_two_sums(tiny: Model) -> None:
+def test_equal_tokens_with_other_rows_are_evaluated_once_or_as_two_sums(exact: Model) -> None:
     """Rows by themselves are read on the way; means over other rows need sums of their own from where they part."""
-    (sequence,) = random_sequences(tiny, [12])
+    (sequence,) = random_sequences(exact, [12])
     other = TokenSequence(sequence.tokens, sequence.rows[-1:])
     sizes: list[int] = []
     with counted_batches(sizes):
-        apart = capture(tiny, [sequence, other], [2], pool=False)
-        pooled = capture(tiny, [sequence, other], [2])
+        apart = capture(exact, [sequence, other], [2], pool=False)
+        pooled = capture(exact, [sequence, other], [2])
     assert sizes == [12, 24 - sequence.rows[0]]
     assert np.array_equal(apart[0][-1], apart[1][-1])
     assert not np.array_equal(pooled[0], pooled[1])
@@ -257,12 +257,24 @@ def test_a_capture_does_not_touch_the_context_in_use(tiny: Model) -> None:
     tiny.context.clear()
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [("auto", "off"), ("off", "off"), ("on", "on")])
-def test_flash_attention_is_off_unless_asked_for(
-    tiny: Model, wanted: str, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"flash_attention": "auto"}, "auto"),
+        ({"flash_attention": "on"}, "on"),
+        ({"flash_attention": "off"}, "off"),
+        ({"n_ubatch": 63}, "off"),
+        ({"n_ctx": 256}, "off"),
+        ({"n_batch": 2, "n_ubatch": 2}, "off"),
+    ],
+    ids=str,
+)
+def test_flash_attention_is_used_where_short_batches_can_be_filled_up(
+    tiny: Model, changes: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rounding depends on what else is in the batch."""
+    """Its rounding depends on what else is in a batch that is short; unless a person insists on it."""
     seen: list[str] = []
+    sizes: list[int] = []
     make = Model.new_context
 
     def noted(model: Model, name: ReaderName, **shape: Any) -> Context:
@@ -270,9 +282,11 @@ def test_flash_attention_is_off_unless_asked_for(
         return make(model, name, **shape)
 
     monkeypatch.setattr(Model, "new_context", noted)
-    with Model.open(tiny.path, dataclasses.replace(tiny.options, flash_attention=wanted)) as model:  # type: ignore[arg-type]
-        capture(model, [TokenSequence((5, 6), (1,))], [1])
+    sequence = TokenSequence((5,) * 200, (199,))
+    with Model.open(tiny.path, dataclasses.replace(tiny.options, **changes)) as model, counted_batches(sizes):
+        capture(model, [sequence], [1])
     assert seen == [expected]
+    assert expected == "off" or min(sizes) >= 64
 
 
 @contextmanager

@@ -1,18 +1,21 @@
 """Observing many sequences at once: shared beginnings, sums while the model runs, resuming, memory, progress."""
 
+import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ggufsteer.engine import plan as plan_module
+from ggufsteer.engine.builtin import builtin_model_path
 from ggufsteer.engine.capture import Progress, TokenSequence, Wanted, capture, observe, plan_capture
 from ggufsteer.engine.library import ReaderName
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.engine.reading import Targets
 from ggufsteer.engine.sequences import TokenSequences
-from tests.engine.conftest import QUANTISATIONS
+from tests.engine.conftest import QUANTISATIONS, SMALL
 from tests.engine.test_capture import counted_batches, needs_library, traced
 
 LAYERS = [0, 2, 3]
@@ -65,19 +68,44 @@ def test_relatives_read_together_equal_each_read_alone(tiny: Model, pool: bool, 
 @pytest.mark.parametrize(("quantisation", "limit"), [("Q8_0", 1e-3), ("Q4_K_M", 4e-3)])
 @pytest.mark.parametrize("pool", [True, False])
 def test_relatives_of_a_quantised_model_read_together(
-    tiny_models: Callable[[str], Model], quantisation: str, limit: float, pool: bool
+    tiny_paths: dict[str, Path], quantisation: str, limit: float, pool: bool
 ) -> None:
     """A last bit can flip the rounding of quantised activations in single states (8 % of them), but not move them all.
 
-    Q4_K takes activations 256 at a time with one scale, which is the whole row of this model: it moves as one.
+    Q4_K takes activations 256 at a time with one scale, which is the whole row of this model: it moves as one. With
+    plain attention, since few states of a random model are no average: the demo model shows what flash attention does.
     """
-    model = tiny_models(quantisation)
-    sequences = relatives(model, several_rows=True)
-    shape = (-1, len(LAYERS), model.n_embd)
-    seen = capture(model, sequences, LAYERS, pool=pool)  # type: ignore[call-overload]
+    with Model.open(tiny_paths[quantisation], dataclasses.replace(SMALL, flash_attention="off")) as model:
+        sequences = relatives(model, several_rows=True)
+        assert_together_is_alone(model, sequences, LAYERS, limit, pool=pool)
+
+
+@pytest.mark.parametrize("position", [-1, -4])
+def test_texts_of_the_demo_model_read_together(position: int) -> None:
+    """Personas and questions as extraction meets them, by default settings: within 0.1 % of each text read alone."""
+    with Model.open(builtin_model_path(), LoadOptions(n_threads=1)) as model:
+        sequences = []
+        for persona in ("You are always happy.", "You are always sad."):
+            for topic in ("tea", "the sea", "music", "a dog", "bread", "winter", "the moon", "a garden", "trains"):
+                messages = [
+                    {"role": "system", "content": persona},
+                    {"role": "user", "content": f"What do you think of {topic}?"},
+                ]
+                tokens = tuple(model.encode_chat(messages))
+                sequences.append(TokenSequence(tokens, (len(tokens) + position,)))
+        assert_together_is_alone(model, sequences, list(range(model.n_layer)), 1e-3, pool=True)
+
+
+def assert_together_is_alone(
+    model: Model, sequences: list[TokenSequence], layers: list[int], limit: float, *, pool: bool
+) -> None:
+    """Compare all states of a layer at once, by the length of their difference."""
+    shape = (-1, len(layers), model.n_embd)
+    seen = capture(model, sequences, layers, pool=pool)  # type: ignore[call-overload]
     together = np.concatenate([one.reshape(shape) for one in seen])
-    alone = np.concatenate([one.reshape(shape) for one in one_at_a_time(model, sequences, pool=pool)])
-    for layer in range(len(LAYERS)):
+    one_by_one = [capture(model, [sequence], layers, pool=pool)[0] for sequence in sequences]  # type: ignore[call-overload]
+    alone = np.concatenate([one.reshape(shape) for one in one_by_one])
+    for layer in range(len(layers)):
         difference = np.linalg.norm(together[:, layer] - alone[:, layer])
         assert difference < limit * np.linalg.norm(alone[:, layer])
 
@@ -213,15 +241,16 @@ def test_memory_does_not_grow_with_the_number_of_sequences(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize("n_ctx", [256, 300])
-def test_a_small_context_is_enough(tiny: Model, n_ctx: int) -> None:
+def test_a_small_context_is_enough(exact: Model, n_ctx: int) -> None:
     """Where a long path leaves little room in the memory, batches are small, and nothing else changes."""
     generator = np.random.default_rng(1)
-    path = tuple(int(token) for token in generator.integers(0, tiny.n_vocab, 240))
-    tokens = [path + tuple(int(token) for token in generator.integers(0, tiny.n_vocab, n)) for n in (16, 9, 12, 3, 16)]
+    path = tuple(int(token) for token in generator.integers(0, exact.n_vocab, 240))
+    tokens = [path + tuple(int(token) for token in generator.integers(0, exact.n_vocab, n)) for n in (16, 9, 12, 3, 16)]
     sequences = [TokenSequence(one, (100, len(one) - 1)) for one in tokens]
-    expected = capture(tiny, sequences, LAYERS)
+    expected = capture(exact, sequences, LAYERS)
     sizes: list[int] = []
-    with Model.open(tiny.path, LoadOptions(n_ctx=n_ctx, n_threads=1)) as model, counted_batches(sizes):
+    options = LoadOptions(n_ctx=n_ctx, n_threads=1, flash_attention="off")
+    with Model.open(exact.path, options) as model, counted_batches(sizes):
         totals = plan_capture(model, TokenSequences.pack(sequences), LAYERS, pool=True).totals
         seen = capture(model, sequences, LAYERS)
     assert totals.n_cells <= -(-n_ctx // 256) * 256
