@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ggufsteer.errors import SteerError
 from ggufsteer.maths import directions
-from ggufsteer.maths.directions import METHODS, block_deltas, compute
+from ggufsteer.maths.directions import METHODS, block_deltas, compute, mean_directions
 from tests.maths.planted import Planted, cosines, plant
 
 ALL = sorted(METHODS)
@@ -232,6 +232,35 @@ def test_rows_that_cannot_be_used_are_refused(spoil, message: str) -> None:
     planted = plant(seed=19)
     with pytest.raises(SteerError, match=message):
         compute("mean", planted.positive, spoil(planted.negative))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_means_of_the_sides_are_all_that_the_mean_needs(seed: int) -> None:
+    """From two means it finds what it finds from all states, sides of different length included."""
+    planted = plant(seed=seed, layers=3)
+    positive, negative = planted.positive, planted.negative[:100]
+    means = (side.astype(np.float64).mean(axis=0) for side in (positive, negative))
+    found_of_means = mean_directions(*means)
+    np.testing.assert_array_equal(found_of_means, compute("mean", positive, negative))
+    assert found_of_means.dtype == np.float32
+
+
+def test_a_layer_whose_means_are_equal_gets_a_zero_direction() -> None:
+    """As from all states: left unsteered, and refused only where no layer differs."""
+    result = mean_directions(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [3.0, 5.0]]))
+    np.testing.assert_array_equal(result, np.array([[0, 0], [0, -1]], dtype=np.float32))
+    with pytest.raises(SteerError, match="no difference between"):
+        mean_directions(np.ones((2, 4)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_means_that_are_no_numbers_are_refused(side: str, value: float) -> None:
+    """The message says which side."""
+    means = {"positive": np.ones((2, 4)), "negative": np.zeros((2, 4))}
+    means[side][1, 2] = value
+    with pytest.raises(SteerError, match=f"the {side} states hold a value that is not a finite number"):
+        mean_directions(**means)
 
 
 def test_deltas_add_up_to_the_directions() -> None:

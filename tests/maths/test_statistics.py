@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ggufsteer.errors import SteerError
 from ggufsteer.maths import statistics
-from ggufsteer.maths.statistics import separation, state_norms
+from ggufsteer.maths.statistics import MEASURED, evenly_spread, separation, separation_of_scores, state_norms
 from tests.maths.planted import plant
 
 scores = arrays(np.float32, st.integers(1, 12), elements=st.integers(-4, 4).map(float))
@@ -79,6 +80,62 @@ def test_the_size_of_a_layer_is_not_set_by_one_giant_state() -> None:
     states = np.ones((5, 2, 4), dtype=np.float32)
     states[0] *= 1000.0
     np.testing.assert_allclose(state_norms(states), [2.0, 2.0])
+
+
+def test_scores_are_all_that_the_separation_needs() -> None:
+    """Places along the directions give what the states give, sides of different length included."""
+    planted = plant(seed=3, layers=3)
+    directions = planted.truth.astype(np.float32)
+    positive, negative = planted.positive, planted.negative[:100]
+    axes = directions.astype(np.float64)
+    places = [np.array([[row @ axis for row, axis in zip(rows, axes, strict=True)] for rows in side])
+              for side in (positive.astype(np.float64), negative.astype(np.float64))]  # fmt: skip
+    from_states, from_scores = separation(directions, positive, negative), separation_of_scores(*places)
+    np.testing.assert_array_equal(from_scores.auc, from_states.auc)
+    np.testing.assert_allclose(from_scores.d_prime, from_states.d_prime, rtol=1e-9)
+
+
+@given(scores, scores, st.floats(1e-3, 1e3), st.integers(-9, 9))
+def test_neither_unit_nor_origin_of_scores_matters_to_the_auc(
+    ours: np.ndarray, theirs: np.ndarray, unit: float, origin: int
+) -> None:
+    """It compares places with each other only."""
+    sides = [side.astype(np.float64)[:, None] for side in (ours, theirs)]
+    moved = separation_of_scores(*(unit * (side + origin) for side in sides))
+    np.testing.assert_array_equal(moved.auc, separation_of_scores(*sides).auc)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_scores_that_are_no_numbers_are_refused(side: int, value: float) -> None:
+    """No AUC is made of a state that holds NaN or infinity."""
+    sides = [np.ones((3, 2)), np.zeros((4, 2))]
+    sides[side][1, 1] = value
+    with pytest.raises(SteerError, match="not a finite number"):
+        separation_of_scores(*sides)
+    states = [np.ones((3, 1, 2), dtype=np.float32), np.zeros((4, 1, 2), dtype=np.float32)]
+    states[side][1, 0, 0] = value
+    with pytest.raises(SteerError, match="not a finite number"):
+        separation(np.ones((1, 2), dtype=np.float32), *states)
+
+
+@given(st.integers(0, 3 * MEASURED) | st.integers(0, 1 << 40))
+def test_a_few_observations_are_spread_evenly_over_all(total: int) -> None:
+    """At most so many, each once, first and last among them, and no stretch left out: all gaps are alike."""
+    chosen = evenly_spread(total)
+    assert len(chosen) == min(total, MEASURED)
+    assert chosen.dtype == np.int64
+    if total:
+        assert (chosen[0], chosen[-1]) == (0, total - 1)
+    gaps = np.diff(chosen)
+    assert (gaps > 0).all()
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_the_typical_length_is_known_from_the_few() -> None:
+    """The median of those that are measured is that of all, to a few per cent."""
+    lengths = np.random.default_rng(0).lognormal(size=50_000)
+    assert np.median(lengths[evenly_spread(len(lengths))]) == pytest.approx(np.median(lengths), rel=0.05)
 
 
 def test_the_examples_in_the_documentation_are_true() -> None:
