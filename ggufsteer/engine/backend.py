@@ -142,6 +142,16 @@ def can_offload() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it for itself until it is asked (glibc).
+
+    What a plan or a context has freed would otherwise stay beside what the next one takes.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @cache
 def physical_memory() -> int:
     """Give the bytes of memory of this machine; 0 where the system does not say."""

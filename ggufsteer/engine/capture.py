@@ -270,6 +270,7 @@ def check_memory(shape: tuple[int, int, int]) -> None:
 @contextmanager
 def _context(model: Model, plan: Plan, callback: ReaderName) -> Iterator[Context]:
     """Give a context that is as small as the plan allows, steered as the model is."""
+    backend.return_memory()
     context = model.new_context(
         model.options.reader if callback == "auto" else callback,
         n_ctx=plan.limits.memory_tokens,
@@ -282,3 +283,4 @@ def _context(model: Model, plan: Plan, callback: ReaderName) -> Iterator[Context
         yield context
     finally:
         context.close()
+        backend.return_memory()

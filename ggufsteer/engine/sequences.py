@@ -80,13 +80,16 @@ class TokenSequences(Sequence[TokenSequence]):
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[TokenSequences]) -> Self:
-        """Put the sequences of all parts one behind the other."""
+    def selected(cls, parts: Sequence[tuple[TokenSequences, NDArray[np.bool_]]]) -> Self:
+        """Put those sequences of all parts one behind the other for which the part's mask (sequences,) is true.
+
+        Nothing is copied twice.
+        """
         return cls(
-            np.concatenate([part.tokens for part in parts]),
-            _bounds(np.concatenate([part.lengths for part in parts])),
-            np.concatenate([part.rows for part in parts]),
-            _bounds(np.concatenate([part.row_counts for part in parts])),
+            _compressed([(part.tokens, part.lengths, mask) for part, mask in parts]),
+            _bounds(np.concatenate([part.lengths[mask] for part, mask in parts])),
+            _compressed([(part.rows, part.row_counts, mask) for part, mask in parts]),
+            _bounds(np.concatenate([part.row_counts[mask] for part, mask in parts])),
         )
 
     def part(self, start: int, stop: int) -> TokenSequences:
@@ -97,15 +100,6 @@ class TokenSequences(Sequence[TokenSequence]):
             tokens - tokens[0],
             self.rows[rows[0] : rows[-1]],
             rows - rows[0],
-        )
-
-    def chosen(self, mask: NDArray[np.bool_]) -> TokenSequences:
-        """Give the sequences for which `mask` (sequences,) is true."""
-        return TokenSequences(
-            self.tokens[np.repeat(mask, self.lengths)],
-            _bounds(self.lengths[mask]),
-            self.rows[np.repeat(mask, self.row_counts)],
-            _bounds(self.row_counts[mask]),
         )
 
     def __len__(self) -> int:
@@ -150,6 +144,17 @@ class TokenSequences(Sequence[TokenSequence]):
     def row_counts(self) -> Int64:
         """Wanted rows of each sequence. # (sequences,)"""
         return np.diff(self.row_bounds)
+
+
+def _compressed(parts: Sequence[tuple[Int32, Int64, NDArray[np.bool_]]]) -> Int32:
+    """Copy the numbers of the chosen sequences, of which there are so many each, into one array."""
+    sizes = [int(counts[mask].sum()) for _, counts, mask in parts]
+    result = np.empty(sum(sizes), dtype=np.int32)
+    end = 0
+    for (numbers, counts, mask), size in zip(parts, sizes, strict=True):
+        result[end : end + size] = numbers[np.repeat(mask, counts)]
+        end += size
+    return result
 
 
 def _bounds(counts: Int64) -> Int64:

@@ -125,9 +125,10 @@ class Vocabulary:
         Raises:
             SteerError: Naming the first one.
         """
-        ids = np.asarray(tokens, dtype=np.int64)
-        unknown = ids[(ids < 0) | (ids >= self.n_tokens)]
-        if len(unknown):
+        ids = np.asarray(tokens, dtype=None if isinstance(tokens, np.ndarray) else np.int64)
+        # Two numbers first: there may be millions of tokens, and each comparison of all of them is a copy.
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.n_tokens:
+            unknown = ids[(ids < 0) | (ids >= self.n_tokens)]
             raise SteerError(
                 f"token {unknown[0]} is not in the vocabulary of {self.n_tokens}", "use this model's own tokens"
             )

@@ -38,9 +38,10 @@ class Observations:
     def of(cls, contrast: Contrast) -> Observations:
         """Sort the sequences of a contrast into their sets."""
         held_out = contrast.held_out
-        parts = [side.chosen(mask) for mask in (~held_out, held_out) for side in (contrast.positive, contrast.negative)]
-        counts = {name: len(part) for name, part in zip(SETS, parts, strict=True)}
-        return cls(TokenSequences.joined(parts), counts, contrast.pooled)
+        sides = (contrast.positive, contrast.negative)
+        parts = [(side, mask) for mask in (~held_out, held_out) for side in sides]
+        counts = {name: int(np.count_nonzero(mask)) for name, (_, mask) in zip(SETS, parts, strict=True)}
+        return cls(TokenSequences.selected(parts), counts, contrast.pooled)
 
     @property
     def counts(self) -> dict[str, int]:

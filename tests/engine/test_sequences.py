@@ -65,3 +65,15 @@ def test_none_can_be_packed() -> None:
     )
     with pytest.raises(IndexError):
         packed[0]
+
+
+def test_chosen_sequences_of_several_packs_lie_one_behind_the_other() -> None:
+    """The masks say which, the packs' order says where; a part of the result is what lies there."""
+    first = [TokenSequence((1, 2, 3), (0, 2)), TokenSequence((4,), (0,)), TokenSequence((5, 6), (1,))]
+    second = [TokenSequence((7, 8), (0,)), TokenSequence((9,), (0,))]
+    packs = (TokenSequences.pack(first), TokenSequences.pack(second))
+    masks = (np.array([True, False, True]), np.array([False, True]))
+    together = TokenSequences.selected(list(zip(packs, masks, strict=True)))
+    assert list(together) == [first[0], first[2], second[1]]
+    assert list(together.part(1, 3)) == [first[2], second[1]]
+    assert list(together.part(1, 1)) == []
