@@ -22,7 +22,7 @@ from shlex import quote
 from typing import Self
 
 from ggufsteer.errors import ExitCode, SteerError
-from ggufsteer.files.atomic import check_target
+from ggufsteer.files.atomic import check_target, flush_folder, keep_permissions
 
 if sys.platform != "win32":
     import fcntl
@@ -102,8 +102,7 @@ class PartFile:
             os.ftruncate(self._file.fileno(), self._end)
             try:
                 os.fsync(self._file.fileno())
-                with contextlib.suppress(FileNotFoundError):
-                    self._partial.chmod(stat.S_IMODE(final.stat().st_mode))
+                keep_permissions(final, self._partial)
                 if sys.platform == "win32":  # there, an open file cannot be renamed
                     self._file.close()
                 self._partial.replace(final)
@@ -111,7 +110,7 @@ class PartFile:
                 if not self._file.closed:
                     self._mark(self.steps_done)
                 raise
-        _flush_folder(final.parent)
+        flush_folder(final.parent)
         self.close()
 
     def close(self) -> None:
@@ -171,7 +170,7 @@ def _create(new: Path, partial: Path, header: bytes, size: int) -> None:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise
-    _flush_folder(partial.parent)
+    flush_folder(partial.parent)
 
 
 def _locked(path: Path, *, create: bool = False) -> FileIO | None:
@@ -292,13 +291,3 @@ def _explained(target: Path, partial: Path | None = None) -> Iterator[None]:
         full = "free some space on that disk" if error.errno in _FULL else "check the disk and the folder's permissions"
         message = f"{target}: cannot be written: {error.strerror or error}{safe}"
         raise SteerError(message, full + again, exit_code=ExitCode.FAILED) from error
-
-
-def _flush_folder(folder: Path) -> None:
-    # The rename has happened: the new file is whole. Some file systems refuse to flush a folder; that is no failure.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

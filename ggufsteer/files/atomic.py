@@ -46,9 +46,9 @@ def write_atomically(
             os.fsync(file.fileno())
         if verify is not None:
             verify(temporary)
-        _keep_permissions(final, temporary)
+        keep_permissions(final, temporary)
         temporary.replace(final)
-    _flush_folder(final.parent)
+    flush_folder(final.parent)
 
 
 def write_text_atomically(path: Path | str, text: str) -> None:
@@ -124,13 +124,14 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
         raise
 
 
-def _keep_permissions(final: Path, temporary: Path) -> None:
+def keep_permissions(final: Path, temporary: Path) -> None:
     """Give the new file the permissions of the one that it replaces."""
     with contextlib.suppress(FileNotFoundError):
         temporary.chmod(stat.S_IMODE(final.stat().st_mode))
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Bring a rename in a folder onto the disk, where the file system can."""
     # The rename has happened: the new file is whole. Some file systems refuse to flush a folder; that is no failure.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

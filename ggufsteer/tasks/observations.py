@@ -52,10 +52,6 @@ class Observations:
         rows = self.sequences.row_bounds[bounds].tolist()
         return {name: end - start for name, (start, end) in zip(SETS, pairwise(rows), strict=True)}
 
-    def split(self, states: Rows) -> dict[str, Rows]:
-        """Cut the states of all observations (observations, layers, n_embd) into those of each set, without a copy."""
-        return divided(states, self.counts)
-
 
 def divided(states: Rows, counts: Mapping[str, int]) -> dict[str, Rows]:
     """Cut states that lie one set behind the other into the sets."""

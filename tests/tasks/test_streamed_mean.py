@@ -17,7 +17,7 @@ from ggufsteer.tasks import streamed_mean
 from ggufsteer.tasks.contrast import build_contrast
 from ggufsteer.tasks.extract import extract
 from ggufsteer.tasks.findings import Findings, findings_of_states
-from ggufsteer.tasks.observations import Observations
+from ggufsteer.tasks.observations import Observations, divided
 from ggufsteer.tasks.progress import Progress
 from ggufsteer.tasks.streamed_mean import mean_findings
 from tests.tasks.contrasts import PLAIN, READ, recipe_of
@@ -62,7 +62,7 @@ def both(recipe: Recipe, model: Model, *, apart: bool = False) -> tuple[Findings
     bounds = [0, middle, end] if apart else [0, end]
     parts = [_states(model, sequences.part(*part), pooled=observations.pooled) for part in pairwise(bounds)]
     states = np.concatenate(parts)
-    kept = findings_of_states("mean", recipe.seed, observations.split(states))
+    kept = findings_of_states("mean", recipe.seed, divided(states, observations.counts))
     return mean_findings(model, observations, LAYERS), kept, float(np.abs(states).max())
 
 
