@@ -40,7 +40,7 @@ class Band(_Record):
     condition: str | None = None
     """Of a gate: the vector that decides; None for this one itself."""
     threshold: float = 0.5
-    """Of a gate: how strongly its condition must be expressed: 0 like the negative side's mean, 1 like the positive's."""
+    """Of a gate: how strongly its condition must be expressed; 0 is the negative side's mean, 1 the positive's."""
     decided: Literal["prompt", "token"] = "prompt"
     """Of a gate: once, by the mean over the newest message, or for each token by itself."""
 
