@@ -5,6 +5,7 @@ It knows no llama.cpp, so that a front end may use its words.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ NOTHING = Steering(None, None, b"")
 
 def _key(rows: Float32 | None, edits: Edits | None) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    arrays = [] if rows is None else [rows]
+    arrays: list[NDArray[Any]] = [] if rows is None else [rows]
     if edits is not None:
         arrays += [edits.steps, edits.numbers, edits.directions]
         digest.update(edits.n_gates.to_bytes(8, "little"))
