@@ -20,6 +20,7 @@ UNWANTED = {
     "files": {"llama_cpp", "torch", "sklearn", "scipy", *SCREEN_LIBRARIES},
     "engine": {"torch", "tokenizers", "sklearn", *SCREEN_LIBRARIES},
     "tasks": {"torch", "tokenizers", *SCREEN_LIBRARIES},
+    "tui": {"llama_cpp", "torch", "tokenizers", "sklearn", "click"},
     "cli": {"torch", "tokenizers"},
 }
 _IMPORT_ALL = """
