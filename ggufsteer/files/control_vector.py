@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,10 @@ from ggufsteer.errors import FileFormatError, MisfitError, SteerError
 from ggufsteer.files.model_identity import ModelIdentity
 
 Direction = NDArray[np.float32]
+_Value = TypeVar("_Value")
 _SMALLEST_FACTOR = 1e-30
+_SAME_MEAN = 1e-6
+"""Means that differ by a smaller part of themselves are equal: states are float32."""
 PRODUCERS = ("ggufsteer", "repeng", "cvector-generator", "jukofyork", "unknown")
 
 
@@ -29,6 +33,10 @@ def _no_names() -> Mapping[str, str]:
 
 
 def _no_layers() -> Mapping[int, float]:
+    return MappingProxyType({})
+
+
+def _no_means() -> Mapping[int, tuple[float, float]]:
     return MappingProxyType({})
 
 
@@ -53,6 +61,11 @@ class Provenance:
     """Area under the ROC curve on held-out pairs, a layer."""
     state_norms: Mapping[int, float] = field(default_factory=_no_layers)
     """Median length of the model's own states, a layer."""
+    class_means: Mapping[int, tuple[float, float]] = field(default_factory=_no_means)
+    """Where the training states of the negative and of the positive side lie along the layer's unit direction, in mean.
+
+    The positive side is the one that the vector points to, also where the recipe's dose is negative.
+    """
     dose: float = 1.0
     """How many natural sizes strength 1.0 stands for, negative for the other side; already in the directions."""
     strength_recommended: float = 1.0
@@ -100,6 +113,41 @@ class ControlVector:
         """Length of each direction: the width of the residual stream."""
         return next(iter(self.directions.values())).size
 
+    @property
+    def best_layer(self) -> int:
+        """The layer that tells its two sides apart best, the lowest of equals; the middle one where none was judged."""
+        judged = _only(self.provenance.separation, self.layers)
+        return max(judged, key=judged.__getitem__) if judged else self.layers[len(self.layers) // 2]
+
+    def unit(self, layer: int) -> Direction:
+        """Give the layer's direction with length 1, float32 (n_embd,); zeros where it has no length.
+
+        Raises `SteerError` when the vector has no such layer.
+        """
+        direction, length = self._sized(layer)
+        return (direction / length if length else direction).astype(np.float32)
+
+    def length(self, layer: int) -> float:
+        """Give the length of what strength 1.0 adds to the layer; raises `SteerError` when there is no such layer."""
+        return self._sized(layer)[1]
+
+    def reference(self, layer: int) -> float:
+        """Give the mean projection of the negative side on the layer's unit direction; 0 where it is not known."""
+        return self.provenance.class_means.get(layer, (0.0, 0.0))[0] if self.length(layer) else 0.0
+
+    def scale(self, layer: int) -> tuple[float, float]:
+        """Give the projections on the layer's unit direction that count as an expression of 0 and of 1.
+
+        They are the mean ones of the negative and of the positive side. Where those are not known or do not ascend, as
+        what one layer adds to the one before can point against the whole difference, they are 0 and the direction's
+        length. The second is always greater.
+        """
+        length = self.length(layer)
+        negative, positive = self.provenance.class_means.get(layer, (0.0, 0.0))
+        if length and positive - negative > _SAME_MEAN * max(abs(negative), abs(positive)):
+            return negative, positive
+        return 0.0, length or 1.0
+
     def __add__(self, other: ControlVector) -> ControlVector:
         """Add layer by layer; raises `MisfitError` for models of different shape, or different operations."""
         return self._joined(other, 1.0, "+")
@@ -138,6 +186,7 @@ class ControlVector:
             layers=tuple(wanted),
             separation=_only(self.provenance.separation, wanted),
             state_norms=_only(self.provenance.state_norms, wanted),
+            class_means=_only(self.provenance.class_means, wanted),
             strength_maximum=None,
         )
         return dataclasses.replace(self, directions=kept, provenance=provenance)
@@ -188,6 +237,12 @@ class ControlVector:
         if doubt and own is not None and own.content_hash and not force:
             raise MisfitError(doubt, "use that model, or --force if you know that the two belong together")
         return [doubt] if doubt else []
+
+    def _sized(self, layer: int) -> tuple[NDArray[np.float64], float]:
+        if layer not in self.directions:
+            raise SteerError(f"the vector has no layer {layer}", f"it has {_listed(self.layers)}")
+        direction = self.directions[layer].astype(np.float64)
+        return direction, float(np.linalg.norm(direction))
 
     def _doubt(self, name: str, model: ModelIdentity) -> str:
         """Say what speaks against this vector belonging to that model; empty when nothing does."""
@@ -272,10 +327,16 @@ def _scaled(provenance: Provenance, factor: float) -> Provenance:
         strength_recommended=provenance.strength_recommended / size if size else 1.0,
         # How much of the other side stays fluent was not measured.
         strength_maximum=maximum / size if maximum is not None and size and factor > 0 else None,
+        class_means=_turned(provenance.class_means) if factor < 0 else provenance.class_means if size else _no_means(),
     )
 
 
-def _only(values: Mapping[int, float], layers: Iterable[int]) -> Mapping[int, float]:
+def _turned(means: Mapping[int, tuple[float, float]]) -> Mapping[int, tuple[float, float]]:
+    """Give the means along the opposite directions, whose positive end is the other side."""
+    return MappingProxyType({layer: (-positive, -negative) for layer, (negative, positive) in means.items()})
+
+
+def _only(values: Mapping[int, _Value], layers: Iterable[int]) -> Mapping[int, _Value]:
     return MappingProxyType({layer: values[layer] for layer in layers if layer in values})
 
 

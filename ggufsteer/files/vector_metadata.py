@@ -55,6 +55,7 @@ def metadata_of(vector: ControlVector) -> dict[str, Typed]:
         entries |= _model_entries(model)
     entries |= _by_layer("separation", provenance.separation)
     entries |= _by_layer("state_norms", provenance.state_norms)
+    entries |= _class_mean_entries(provenance.class_means)
     entries |= _by_name(_VERSIONS, provenance.versions) | _by_name(_SETTINGS, provenance.settings)
     if vector.notes:
         entries["ggufsteer.notes"] = Typed(ValueType.STRING, vector.notes)
@@ -83,6 +84,7 @@ def provenance_of(path: Path, header: GGUFHeader) -> tuple[Provenance, tuple[str
         layers=tuple(int(layer) for layer in keys.numbers("layers")),
         separation=keys.by_layer("separation"),
         state_norms=keys.by_layer("state_norms"),
+        class_means=keys.class_means(),
         dose=keys.number("dose", 1.0) or 0.0,
         strength_recommended=keys.number("strength.recommended", 1.0) or 0.0,
         strength_maximum=keys.number("strength.maximum", None),
@@ -121,6 +123,17 @@ def _by_layer(key: str, values: Mapping[int, float]) -> dict[str, Typed]:
     return {
         f"ggufsteer.{key}.layers": Typed(ValueType.INT32, layers),
         f"ggufsteer.{key}.values": Typed(ValueType.FLOAT64, tuple(float(values[layer]) for layer in layers)),
+    }
+
+
+def _class_mean_entries(means: Mapping[int, tuple[float, float]]) -> dict[str, Typed]:
+    if not means:
+        return {}
+    layers = tuple(sorted(means))
+    return {
+        "ggufsteer.class_means.layers": Typed(ValueType.INT32, layers),
+        "ggufsteer.class_means.negative": Typed(ValueType.FLOAT64, tuple(float(means[layer][0]) for layer in layers)),
+        "ggufsteer.class_means.positive": Typed(ValueType.FLOAT64, tuple(float(means[layer][1]) for layer in layers)),
     }
 
 
@@ -202,11 +215,15 @@ class _Keys:
             numbers.append(entry)
         return tuple(numbers)
 
-    def by_layer(self, key: str) -> Mapping[int, float]:
-        layers, values = self.numbers(key + ".layers"), self.numbers(key + ".values")
+    def by_layer(self, key: str, values_key: str = "values") -> Mapping[int, float]:
+        layers, values = self.numbers(key + ".layers"), self.numbers(f"{key}.{values_key}")
         if len(layers) != len(values):
-            raise self.refuse(key + ".values", f"a list of {len(layers)} numbers, one a layer")
+            raise self.refuse(f"{key}.{values_key}", f"a list of {len(layers)} numbers, one a layer")
         return MappingProxyType({int(layer): float(value) for layer, value in zip(layers, values, strict=True)})
+
+    def class_means(self) -> Mapping[int, tuple[float, float]]:
+        negative, positive = self.by_layer("class_means", "negative"), self.by_layer("class_means", "positive")
+        return MappingProxyType({layer: (negative[layer], positive[layer]) for layer in negative})
 
     def by_name(self, group: str) -> Mapping[str, str]:
         names = [key.removeprefix(_PREFIX + group) for key in self.metadata if key.startswith(_PREFIX + group)]

@@ -6,6 +6,7 @@ give the same bytes. It prints nothing, and writes nothing but the states that a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +168,10 @@ def _extraction(recipe: Recipe, origin: Origin, layers: tuple[int, ...], finding
     return Extraction(
         vector=ControlVector(
             directions={layer: written[index] for index, layer in enumerate(layers)},
-            provenance=_provenance(recipe, origin, layers, reports),
+            provenance=dataclasses.replace(
+                _provenance(recipe, origin, layers, reports),
+                class_means=dict(zip(layers, findings.class_means(written), strict=True)),
+            ),
         ),
         layers=reports,
         n_pairs=origin.n_pairs,

@@ -1,4 +1,4 @@
-"""What is known of a concept: its directions, how well they tell held-out pairs apart, how long states are."""
+"""What is known of a concept: its directions, how well they tell held-out pairs apart, and where states lie."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ class Findings:
 
     As exact as the states themselves: the digits after that depend on the order in which squares are added.
     """
+    means: NDArray[np.float64]
+    """Mean state of the training observations, of the negative side and then of the positive. # (2, layers, n_embd)"""
+
+    def class_means(self, directions: Directions) -> list[tuple[float, float]]:
+        """Say where the negative and the positive side lie along each layer's direction, whatever its length.
+
+        A direction without length gives zeros.
+        """
+        rows = directions.astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        units = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        negative, positive = (self.means * units).sum(axis=2)
+        return list(zip(negative.tolist(), positive.tolist(), strict=True))
 
 
 def findings_of_states(method: str, seed: int, sets: Mapping[str, Rows]) -> Findings:
@@ -50,7 +63,8 @@ def findings_of_states(method: str, seed: int, sets: Mapping[str, Rows]) -> Find
     positive, negative = sets["held_out_positive"], sets["held_out_negative"]
     judged = separation(directions, positive, negative) if len(positive) and len(negative) else None
     norms = state_norms(_spread_over([sets[name] for name in sets if name != NEUTRAL]))
-    return Findings(directions, judged, norms.astype(np.float32))
+    means = np.stack([sets[name].mean(axis=0, dtype=np.float64) for name in ("negative", "positive")])
+    return Findings(directions, judged, norms.astype(np.float32), means)
 
 
 def _spread_over(sets: list[Rows]) -> Rows:

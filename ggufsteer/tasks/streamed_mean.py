@@ -85,12 +85,13 @@ class _Work:
             on_states=keep,
             progress=reporting(self.report, len(self.observations.sequences)),
         )
-        directions = self._directions(seen.sums)
+        means = self._means(seen.sums)
+        directions = mean_directions(means[1], means[0])
         n_positive = self.counts[2]
         judged = None
         if min(self.counts[2:]):
             judged = separation(directions, states[:n_positive], states[n_positive:])
-        return Findings(directions, judged, _median(seen.lengths))
+        return Findings(directions, judged, _median(seen.lengths), means)
 
     def in_two_walks(self) -> Findings:
         """Sum up the training observations, then see where the held-out ones lie along the directions."""
@@ -107,7 +108,8 @@ class _Work:
             pool=self.observations.pooled,
             progress=reporting(self.report, total),
         )
-        directions = self._directions(seen.sums)
+        means = self._means(seen.sums)
+        directions = mean_directions(means[1], means[0])
         scored = observe(
             self.model,
             sequences.part(end, total),
@@ -126,14 +128,15 @@ class _Work:
         if min(self.counts[2:]):
             n_positive = self.counts[2]
             judged = separation_of_scores(scored.scores[:n_positive], scored.scores[n_positive:])
-        return Findings(directions, judged, _median(np.concatenate([seen.lengths, scored.lengths])))
+        return Findings(directions, judged, _median(np.concatenate([seen.lengths, scored.lengths])), means)
 
     def _sides(self) -> Places:
         """Give for each observation the sum that it belongs to; held-out ones belong to none."""
         return np.repeat(np.array([0, 1, -1, -1], dtype=np.int32), self.counts)
 
-    def _directions(self, sums: NDArray[np.float64]) -> NDArray[np.float32]:
-        return mean_directions(sums[0] / self.counts[0], sums[1] / self.counts[1])
+    def _means(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean state of the negative and of the positive side. # (2, layers, n_embd)"""
+        return np.stack([sums[1] / self.counts[1], sums[0] / self.counts[0]])
 
 
 def _places(chosen: NDArray[np.int64], total: int) -> Places:

@@ -220,6 +220,14 @@ _MEANT_BADLY: Mapping[str, Broken] = {
         "not a list of 0 numbers, one a layer",
         MAKE,
     ),
+    "class means of one side only": _meant_badly(
+        OURS.with_keys(
+            array_key("ggufsteer.class_means.layers", INT32, 1, struct.pack("<i", 1)),
+            array_key("ggufsteer.class_means.negative", FLOAT32, 1, struct.pack("<f", 0.5)),
+        ),
+        "ggufsteer.class_means.positive is None, not a list of 1 numbers",
+        MAKE,
+    ),
     "a separation of NaN": _meant_badly(
         OURS.with_keys(
             array_key("ggufsteer.separation.layers", INT32, 1, struct.pack("<i", 1)),

@@ -20,6 +20,7 @@ PROVENANCE = Provenance(
     layers=(1, 3),
     separation={1: 0.5, 3: 0.987654321},
     state_norms={1: 1.25, 3: 1e-3},
+    class_means={1: (-0.75, 2.5), 3: (0.1, 1e-3)},
     dose=4.1,
     strength_maximum=2.5,
     measured_on="24 held-out pairs",

@@ -1,6 +1,7 @@
 """The algebra of control vectors, and the check that one fits a model."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,99 @@ def test_limiting_keeps_the_chosen_layers_as_they_are(vector: ControlVector, dat
     assert set(limited.provenance.separation) == chosen & set(PROVENANCE.separation)
     assert limited.provenance.strength_maximum is None
     assert all(np.array_equal(limited.directions[layer], vector.directions[layer]) for layer in chosen)
+
+
+PLANTED = ControlVector(
+    {2: np.array([0.0, 3.0, 4.0]), 5: np.array([2.0, 0.0, 0.0]), 6: np.zeros(3)},
+    Provenance(
+        separation={2: 0.9, 5: 0.95, 6: 0.95, 7: 1.0},
+        class_means={2: (-1.0, 1.5), 5: (3.0, -2.0), 6: (1.0, 2.0)},
+    ),
+)
+"""A layer whose means ascend, one where they descend, and one that no longer has a direction."""
+
+
+@given(vectors())
+def test_a_unit_direction_has_length_one_and_points_where_the_direction_does(vector: ControlVector) -> None:
+    """Times its length it is the direction again, at every size that a float32 has."""
+    for layer, direction in vector.directions.items():
+        unit, length = vector.unit(layer), vector.length(layer)
+        assert unit.dtype == np.float32
+        assert np.linalg.norm(unit.astype(np.float64)) == pytest.approx(1.0 if direction.any() else 0.0, abs=1e-6)
+        assert np.allclose(unit.astype(np.float64) * length, direction, rtol=1e-6, atol=1e-6 * length)
+
+
+def test_the_scale_goes_from_one_side_to_the_other() -> None:
+    """0 is the negative side's mean and 1 the positive's; where they do not ascend, 0 and the direction's length."""
+    assert PLANTED.scale(2) == (-1.0, 1.5)
+    assert PLANTED.scale(5) == (0.0, 2.0)
+    assert [PLANTED.reference(layer) for layer in (2, 5, 6)] == [-1.0, 3.0, 0.0]
+    assert [PLANTED.length(layer) for layer in (2, 5, 6)] == [5.0, 2.0, 0.0]
+
+
+@given(vectors(), st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
+def test_the_ends_of_a_scale_are_never_equal(vector: ControlVector, negative: float, positive: float) -> None:
+    """Whatever the file says, and however short the direction is: the second end is greater."""
+    means = dict.fromkeys(vector.layers, (negative, positive))
+    vector = ControlVector(vector.directions, Provenance(class_means=means))
+    for layer in vector.layers:
+        zero, one = vector.scale(layer)
+        assert zero < one
+        assert (zero, one) == ControlVector(vector.directions).scale(layer) or (zero, one) == (negative, positive)
+
+
+def test_means_that_rounding_alone_tells_apart_count_as_equal() -> None:
+    """An expression measured between them would be noise times a million."""
+    vector = ControlVector({1: np.ones(4)}, Provenance(class_means={1: (5.0, 5.000001)}))
+    assert vector.scale(1) == (0.0, 2.0)
+
+
+def test_the_best_layer_is_the_lowest_of_those_that_separate_best() -> None:
+    """Of its own layers only; without any figure it is the one in the middle."""
+    assert PLANTED.best_layer == 5
+    assert PLANTED.limited_to([2]).best_layer == 2
+    assert ControlVector({layer: np.ones(1) for layer in (1, 4, 9)}).best_layer == 4
+    assert ControlVector({7: np.ones(1)}, Provenance(separation={1: 1.0})).best_layer == 7
+
+
+@given(vectors(), st.floats(-8, 8, width=32).filter(lambda factor: abs(factor) > 1e-3))
+def test_turning_a_vector_turns_its_scale(vector: ControlVector, factor: float) -> None:
+    """A state keeps its expression when the vector is made longer; turned around, its sides change places."""
+    states = np.random.default_rng(0).normal(size=(4, vector.n_embd)) * 1e3
+    means = dict.fromkeys(vector.layers, (-200.0, 300.0))
+    vector = ControlVector(vector.directions, Provenance(class_means=means))
+    for layer, direction in vector.directions.items():
+        if not direction.any() or not (vector * factor).directions[layer].any():
+            continue
+        before, after = expression(states, vector, layer), expression(states, vector * factor, layer)
+        assert np.allclose(after, before if factor > 0 else 1.0 - before, atol=1e-2)
+
+
+def expression(states: np.ndarray, vector: ControlVector, layer: int) -> np.ndarray:
+    """Give how strongly states express the vector's concept."""
+    zero, one = vector.scale(layer)
+    return np.asarray((states @ vector.unit(layer) - zero) / (one - zero))
+
+
+def test_where_the_sides_lie_follows_the_vector() -> None:
+    """Turned: negated and swapped. Limited: of the layers that stay. Of a sum, and of nothing, nobody knows."""
+    means = PLANTED.provenance.class_means
+    assert (PLANTED * 3.0).provenance.class_means == means
+    assert (-PLANTED).provenance.class_means == {2: (-1.5, 1.0), 5: (2.0, -3.0), 6: (-2.0, -1.0)}
+    assert (PLANTED * -1.0 * -2.0).provenance.class_means == means
+    assert PLANTED.limited_to([2, 6]).provenance.class_means == {2: (-1.0, 1.5), 6: (1.0, 2.0)}
+    for other in (PLANTED + PLANTED, PLANTED - PLANTED, PLANTED * 0.0):
+        assert other.provenance.class_means == {}
+
+
+@pytest.mark.parametrize(
+    "ask", [ControlVector.unit, ControlVector.scale, ControlVector.length, ControlVector.reference]
+)
+def test_a_layer_that_is_not_there_has_no_scale(ask: Callable[[ControlVector, int], Any]) -> None:
+    """The error names those that are."""
+    with pytest.raises(SteerError, match="no layer 3") as caught:
+        ask(PLANTED, 3)
+    assert caught.value.hint == "it has 2, 5, 6"
 
 
 def test_limiting_to_a_layer_that_is_not_there_names_those_that_are() -> None:

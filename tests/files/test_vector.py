@@ -50,6 +50,9 @@ def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactor
         strength_maximum=st.none() | st.floats(allow_nan=False, allow_infinity=False),
         seed=st.none() | st.integers(-(2**63), 2**63 - 1),
         separation=st.dictionaries(st.integers(1, 999), st.floats(0, 1), max_size=4),
+        class_means=st.dictionaries(
+            st.integers(1, 999), st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2), max_size=4
+        ),
         versions=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
         settings=st.dictionaries(st.text(min_size=1), st.text(), max_size=3),
     )
@@ -59,6 +62,16 @@ def test_any_provenance_survives_the_file(tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("vector") / "v.gguf"
     write_vector(path, ControlVector({1: np.ones(3)}, provenance))
     assert read_vector(path).provenance == provenance
+
+
+def test_where_the_sides_lie_is_optional(tmp_path: Path) -> None:
+    """A file without the class means has no such keys, reads back without them, and its layers still have a scale."""
+    bare = ControlVector({1: np.array([3.0, 4.0])}, dataclasses.replace(PROVENANCE, class_means={}))
+    write_vector(tmp_path / "v.gguf", bare)
+    assert b"class_means" not in (tmp_path / "v.gguf").read_bytes()
+    again = read_vector(tmp_path / "v.gguf")
+    assert again.provenance.class_means == {}
+    assert again.scale(1) == (0.0, 5.0)
 
 
 def test_a_name_that_is_no_unicode_does_not_stop_the_writing(tmp_path: Path) -> None:

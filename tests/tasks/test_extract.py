@@ -152,6 +152,27 @@ def test_provenance_says_what_was_done(tiny: Model) -> None:
     assert set(provenance.separation) == {1, 2}
 
 
+@pytest.mark.parametrize("keys", [{"deltas": False}, {"deltas": True}, {"dose": 7.0, "method": "lda"}])
+def test_the_class_means_are_where_the_training_texts_lie(tiny: Model, keys: dict[str, Any]) -> None:
+    """As computed by hand: mean projection of each side on the direction as it is written, made one long."""
+    vector = extract(recipe(layers=(1, 3), holdout=0.0, **keys), tiny).vector
+    sides = [
+        last_states(tiny, [pair[side] for pair in PAIRS], [1, 3]).mean(axis=0, dtype=np.float64) for side in (1, 0)
+    ]
+    for place, layer in enumerate(vector.layers):
+        unit = vector.directions[layer] / np.linalg.norm(vector.directions[layer])
+        expected = [side[place] @ unit for side in sides]
+        assert vector.provenance.class_means[layer] == pytest.approx(expected, abs=2e-2)
+
+
+def test_the_class_means_know_nothing_of_what_was_held_out(tiny: Model) -> None:
+    """The distance of the means of the mean difference is its length; with held-out texts in them it would be less."""
+    vector = extract(recipe(layers=(1, 2, 3), holdout=0.5, deltas=False), tiny).vector
+    for layer in vector.layers:
+        zero, one = vector.provenance.class_means[layer]
+        assert one - zero == pytest.approx(vector.length(layer), rel=1e-5)
+
+
 def test_without_a_hold_out_nothing_is_claimed(tiny: Model) -> None:
     """No AUC where no pair was held out."""
     extraction = extract(recipe(holdout=0.0), tiny)

@@ -35,22 +35,33 @@ def directions(extraction: Extraction) -> np.ndarray:
     return np.stack(list(extraction.vector.directions.values()))
 
 
+def class_means(extraction: Extraction) -> np.ndarray:
+    """Stack where the sides lie, (layers, 2); there are such figures for each layer."""
+    means = extraction.vector.provenance.class_means
+    return np.array([means[layer] for layer in extraction.vector.layers])
+
+
 def file_of(extraction: Extraction, folder: Path) -> bytes:
     """Give the bytes of the vector's file."""
     write_vector(folder / "bytes.gguf", extraction.vector)
     return (folder / "bytes.gguf").read_bytes()
 
 
+FIGURES = ("separation", "state_norms", "class_means")
+
+
 def papers(provenance: Provenance) -> dict[str, Any]:
     """Give a provenance without the figures that the last digits of states show in."""
     table = {field.name: getattr(provenance, field.name) for field in dataclasses.fields(provenance)}
-    return {name: value for name, value in table.items() if name not in ("separation", "state_norms")}
+    return {name: value for name, value in table.items() if name not in FIGURES}
 
 
 def assert_alike(ours: Extraction, theirs: Extraction) -> None:
     """Vectors that are equal but for the last digits, with equal papers and reports."""
     assert papers(ours.vector.provenance) == papers(theirs.vector.provenance)
     size = np.linalg.norm(directions(theirs), axis=1, keepdims=True)
+    norms = np.array([[layer.state_norm] for layer in theirs.layers])
+    assert (np.abs(class_means(ours) - class_means(theirs)) <= 1e-3 * norms).all()
     assert (np.abs(directions(ours) - directions(theirs)) <= 1e-4 * size).all()
     for field in ("n_pairs", "n_held_out", "n_tokens", "n_distinct_tokens", "warnings"):
         assert getattr(ours, field) == getattr(theirs, field)

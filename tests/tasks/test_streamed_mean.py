@@ -81,6 +81,8 @@ def assert_same(streamed: Findings, kept: Findings, largest: float, *, tolerance
     """Directions to a part of the largest number in a state; every comparison of held-out states alike."""
     assert streamed.directions.dtype == np.float32
     assert np.abs(streamed.directions - kept.directions).max() <= tolerance * largest
+    assert streamed.means.shape == kept.means.shape == (2, *streamed.directions.shape)
+    assert np.abs(streamed.means - kept.means).max() <= tolerance * largest
     np.testing.assert_allclose(streamed.state_norms, kept.state_norms, rtol=1e-5)
     assert (streamed.judged is None) == (kept.judged is None)
     if streamed.judged and kept.judged:
