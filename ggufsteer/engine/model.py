@@ -317,7 +317,10 @@ class Model:
 
     def encode_chat(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
         """Render a conversation and turn it into tokens, with exactly one start token where the model wants one."""
-        text = self.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        return self.tokenize_prompt(self.render_chat(messages, add_generation_prompt=add_generation_prompt))
+
+    def tokenize_prompt(self, text: str) -> list[int]:
+        """Turn a whole prompt into tokens; a start token that the template has written does not stand twice."""
         start = self.vocabulary.start_text
         return self.tokenize(text, add_start=not (start and text.startswith(start)))
 

@@ -36,6 +36,7 @@ class Vocabulary:
         self._adds_start = bool(llama_cpp.llama_vocab_get_add_bos(pointer))
         self.start_token = int(llama_cpp.llama_vocab_bos(pointer))
         """-1 where there is none."""
+        self._pieces: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})
 
     @cached_property
     def start_text(self) -> str:
@@ -98,13 +99,25 @@ class Vocabulary:
         The pieces are joined as bytes first, since a character may be spread over several tokens.
         """
         self.check(tokens)
-        return b"".join(map(self._piece, tokens)).decode("utf-8", errors="replace")
+        return b"".join(self.pieces(tokens)).decode("utf-8", errors="replace")
 
-    def _piece(self, token: int) -> bytes:
+    def pieces(self, tokens: Sequence[int], *, special: bool = False) -> list[bytes]:
+        """Give the bytes that each token stands for: a character may be spread over several tokens.
+
+        Args:
+            tokens: Token ids of this vocabulary.
+            special: Whether special tokens are written out; otherwise they stand for nothing.
+        """
+        known = self._pieces[special]
+        for token in {token for token in tokens if token not in known}:
+            known[token] = self._piece(token, special)
+        return [known[token] for token in tokens]
+
+    def _piece(self, token: int, special: bool) -> bytes:
         capacity = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(capacity)
-            count = int(llama_cpp.llama_token_to_piece(self._pointer, token, buffer, capacity, 0, False))
+            count = int(llama_cpp.llama_token_to_piece(self._pointer, token, buffer, capacity, 0, special))
             if count >= 0:
                 return buffer.raw[:count]
             capacity = -count
