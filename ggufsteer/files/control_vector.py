@@ -196,15 +196,19 @@ class ControlVector:
 
         Raises `MisfitError` when a layer lies past the model's end.
         """
+        self.check_depth(n_layer)
+        rows = np.zeros((n_layer - 1, self.n_embd), dtype=np.float32)
+        for layer, direction in self.directions.items():
+            rows[layer - 1] = direction
+        return rows
+
+    def check_depth(self, n_layer: int) -> None:
+        """Raise `MisfitError` when a layer lies past the end of a model of so many layers."""
         if self.layers[-1] >= n_layer:
             raise MisfitError(
                 f"the vector steers layer {self.layers[-1]}, but the model's last one is {n_layer - 1}",
                 "use the model that it was made for",
             )
-        rows = np.zeros((n_layer - 1, self.n_embd), dtype=np.float32)
-        for layer, direction in self.directions.items():
-            rows[layer - 1] = direction
-        return rows
 
     def check_fits(self, model: ModelIdentity, *, force: bool = False) -> list[str]:
         """Check that this vector may steer that model; returns warnings.
