@@ -1,20 +1,22 @@
-"""The model that ships with ggufsteer, other quantisations made from it, and what a model's name stands for."""
+"""What ships with ggufsteer: a model, other quantisations made from it, its vectors, and what their names stand for.
+
+Names are resolved without loading llama.cpp; only making a quantised copy needs it.
+"""
 
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import llama_cpp
-
-from ggufsteer.engine import backend
 from ggufsteer.errors import EngineError, ModelError, SteerError
 from ggufsteer.text import nearest
 
 BUILTIN = "builtin"
 """The name that stands for the model that ships."""
 
-_DEMO_MODEL = Path(__file__).resolve().parent.parent / "demo" / "ggufsteer-demo-q8_0.gguf"
+_DEMO = Path(__file__).resolve().parent.parent / "demo"
+_DEMO_MODEL = _DEMO / "ggufsteer-demo-q8_0.gguf"
+_VECTORS = _DEMO / "vectors"
 _FILE_TYPES: Mapping[str, int] = {"Q8_0": 7, "Q4_K_M": 15}
 
 
@@ -61,6 +63,10 @@ def quantise(source: Path, target: Path, quantisation: str, *, n_threads: int = 
     Raises:
         EngineError: llama.cpp failed, or the file cannot be written.
     """
+    import llama_cpp
+
+    from ggufsteer.engine import backend
+
     backend.prepare()
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = _FILE_TYPES[quantisation]
@@ -99,3 +105,29 @@ def resolve_model(name: str | None) -> Path:
             "download the file, for example with `hf download`, and give its path with -m",
         )
     return Path(name)
+
+
+def builtin_vectors() -> dict[str, Path]:
+    """Give the files of the vectors that ship, by name; they belong to the model that ships."""
+    return {path.stem: path for path in sorted(_VECTORS.glob("*.gguf"))}
+
+
+def resolve_vector(name: str) -> Path:
+    """Find the file that a vector's name stands for.
+
+    Args:
+        name: A path, or "builtin:NAME" for a vector that ships.
+
+    Raises:
+        SteerError: No vector of that name ships.
+    """
+    kind, separator, wanted = name.partition(":")
+    if kind != BUILTIN or not separator:
+        return Path(name)
+    shipped = builtin_vectors()
+    if wanted in shipped:
+        return shipped[wanted]
+    near = nearest(wanted, shipped)
+    meant = f"did you mean '{BUILTIN}:{near}'? " if near else ""
+    there = f"these ship: {', '.join(shipped)}" if shipped else "none ships: install ggufsteer again"
+    raise SteerError(f"no vector {name!r} ships with ggufsteer", f"{meant}{there}")
