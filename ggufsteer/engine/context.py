@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ggufsteer.engine import backend, reading
+from ggufsteer.engine.interventions import NOTHING, Steering
 from ggufsteer.engine.reading import Reader, Reading
 from ggufsteer.errors import EngineError
 
@@ -66,7 +67,7 @@ class Context:
         """What a person should know about the reader."""
         self._n_vocab = n_vocab
         self._steering_shape = steering_shape
-        self._steering: Float32 | None = None
+        self._steering = NOTHING
         self._steering_is_certain = True
         backend.forget_complaints()
         self._pointer: Any = llama_cpp.llama_init_from_model(model, _parameters(shape, reader))
@@ -108,13 +109,13 @@ class Context:
             n_sequences: To how many sequences each token belongs: to `sequence_ids` and those right after it.
 
         Raises:
-            EngineError: The batch is not sound, or llama.cpp failed.
+            EngineError: The batch is not sound, llama.cpp failed, or a layer could not be steered.
         """
         ids = np.asarray(tokens, dtype=np.int64)
         sequences = np.asarray(sequence_ids, dtype=np.int64)
         # Each of these would be an abort inside llama.cpp, or garbage.
-        if not 0 < len(ids) <= self.n_batch:
-            raise EngineError(f"a batch of {len(ids)} tokens; it must be 1 to {self.n_batch}")
+        if not 0 < len(ids) <= self.most_tokens:
+            raise EngineError(f"a batch of {len(ids)} tokens; it must be 1 to {self.most_tokens}")
         if ids.min() < 0 or ids.max() >= self._n_vocab:
             raise EngineError(f"token ids {ids.min()} to {ids.max()}; they must be 0 to {self._n_vocab - 1}")
         counts = np.broadcast_to(np.asarray(n_sequences, dtype=np.int64), sequences.shape)
@@ -122,13 +123,25 @@ class Context:
         if sequences.min() < 0 or counts.min() < 1 or last >= self.n_seq_max:
             raise EngineError(f"sequence ids {sequences.min()} to {last}; they must be 0 to {self.n_seq_max - 1}")
         batch = self._batch.filled(ids, positions, sequences, outputs, counts)
-        backend.forget_complaints()
-        code = llama_cpp.llama_decode(self._live(), batch)
-        if code != 0:
+        try:
+            self._evaluate(batch, len(ids))
+        except BaseException:
             # What the decode wrote before it failed must not be taken for a valid beginning.
             self.clear()
+            raise
+
+    def _evaluate(self, batch: Any, n_tokens: int) -> None:
+        has_edits = self._steering.edits is not None
+        if has_edits:
+            self.reader.expect(n_tokens, self._batch.outputs(n_tokens))
+        backend.forget_complaints()
+        code = llama_cpp.llama_decode(self._live(), batch)
+        report = self.reader.edits_report() if has_edits else None
+        if code != 0:
             reason = _DECODE_FAILURES.get(code, f"llama_decode returned {code}")
-            raise EngineError(f"llama.cpp could not evaluate {len(ids)} tokens: {backend.last_complaint(reason)}")
+            raise EngineError(f"llama.cpp could not evaluate {n_tokens} tokens: {backend.last_complaint(reason)}")
+        if report is not None:
+            reading.check_edits(report)
 
     def read(self, wanted: Reading, decode: Callable[[], None]) -> None:
         """Run a decode and read hidden states meanwhile.
@@ -164,40 +177,75 @@ class Context:
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, stop)
 
     @property
-    def steering(self) -> Float32 | None:
-        """What is added to the layers 1 to n_layer - 1 now, or None. # (n_layer - 1, n_embd)"""
+    def steering(self) -> Steering:
+        """What steers the model now; `NOTHING` where nothing does."""
         return self._steering
 
-    def set_steering(self, rows: Float32 | None) -> None:
-        """Add these rows to the outputs of layers 1 to n_layer - 1 from now on; None adds nothing.
+    @property
+    def steering_key(self) -> bytes:
+        """Equal keys mean equal steering: what one has left in the memory, the other may build on."""
+        return self._steering.key
 
-        The memory is cleared when the steering really changes: what it holds was computed under the old one. All rows
-        are always sent, since llama.cpp leaves in force what a shorter buffer does not reach.
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens in one batch. With edits it must be one micro-batch of llama.cpp."""
+        return self.n_batch if self._steering.edits is None else min(self.n_batch, self.n_ubatch)
+
+    def set_steering(self, steering: Steering | Float32 | None, *, keep_memory: bool = False) -> None:
+        """Steer every decode from now on.
+
+        All rows are always sent, since llama.cpp leaves in force what a shorter buffer does not reach. Equal steering
+        again does nothing: llama.cpp would plan its graph anew at each call.
+
+        Args:
+            steering: What steers; or only rows that are added to the outputs of layers 1 to n_layer - 1,
+                (n_layer - 1, n_embd); or None for nothing.
+            keep_memory: Whether the memory stays as it is when the steering changes, although it was computed under
+                the old one. Otherwise it is cleared then.
 
         Raises:
-            EngineError: The rows have the wrong shape, are not finite, or llama.cpp refused them.
+            EngineError: It does not fit the model, is not finite, or llama.cpp refused it. The steering of before is
+                still in force where it does not fit.
         """
-        if rows is not None and not rows.any():
-            rows = None
-        if self._steering_is_certain and _equal(rows, self._steering):
+        wanted = steering if isinstance(steering, Steering) else Steering.of(steering)
+        if self._steering_is_certain and wanted.key == self._steering.key:
             return
-        # An interrupt between the call and the note of it must not make the next change look like none.
+        self._check_fits(wanted)
+        was_certain, before = self._steering_is_certain, self._steering
+        # An interrupt between the calls and the note of them must not make the next change look like none.
         self._steering_is_certain = False
-        if rows is None:
-            llama_cpp.llama_set_adapter_cvec(self._live(), None, 0, 0, 0, 0)
-        else:
-            rows = np.array(rows, dtype=np.float32, order="C")
-            rows.setflags(write=False)
-            self._send(rows)
-        self._steering = rows
-        self.clear()
+        # Edits of before must not meet rows of now: whatever comes in between, nothing is better than a mixture.
+        self.reader.set_edits(None)
+        if not was_certain or not _equal(wanted.rows, before.rows):
+            if wanted.rows is None:
+                llama_cpp.llama_set_adapter_cvec(self._live(), None, 0, 0, 0, 0)
+            else:
+                self._send(wanted.rows)
+        self.reader.set_edits(wanted.edits)
+        self._steering = wanted
+        if not keep_memory:
+            self.clear()
         self._steering_is_certain = True
 
-    def _send(self, rows: Float32) -> None:
-        if rows.shape != self._steering_shape or not np.isfinite(rows).all():
+    def _check_fits(self, steering: Steering) -> None:
+        rows, edits = steering.rows, steering.edits
+        n_rows, n_embd = self._steering_shape
+        if rows is not None and (rows.shape != self._steering_shape or not np.isfinite(rows).all()):
             raise EngineError(
                 f"steering rows of shape {rows.shape}, or not finite; the shape must be {self._steering_shape}"
             )
+        if edits is None:
+            return
+        if not edits.is_sound():
+            raise EngineError("the edits of layers' outputs are not sound: an index, an order, or what is not finite")
+        if edits.directions.shape[1] != n_embd or edits.layers[-1] > n_rows:
+            raise EngineError(
+                f"edits of layers {edits.layers} along directions {edits.directions.shape[1]} wide; the model has the "
+                f"layers 0 to {n_rows} and is {n_embd} wide"
+            )
+
+    def _send(self, rows: Float32) -> None:
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
         data = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         n_rows, n_embd = rows.shape
         backend.forget_complaints()
@@ -227,6 +275,10 @@ class _BatchBuffers:
         # llama.cpp wants a pointer to a list of sequence ids for each token; each list is a stretch of this one.
         self._sequence_ids = np.arange(n_seq_max, dtype=np.int32)
         self._sequence_id_lists = np.zeros(capacity + 1, dtype=np.uintp)
+
+    def outputs(self, n_tokens: int) -> NDArray[np.int32]:
+        """Give the positions in the filled batch where logits are asked for."""
+        return np.flatnonzero(self._output[:n_tokens]).astype(np.int32)
 
     def filled(
         self, tokens: ArrayLike, positions: ArrayLike, sequence_ids: Int64, outputs: ArrayLike, n_sequences: Int64

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
+LARGEST_LAYER = 99_999
+"""As far as a reader looks at the number in a layer's name."""
+
 
 class EditKind(IntEnum):
     """One operation on each row h of a layer's output; d is a direction of unit length, except for ADD."""
@@ -40,18 +43,24 @@ class Edits:
     n_gates: int = 0
 
     def is_sound(self) -> bool:
-        """Tell whether every index is within its bounds, layers ascend, and each gate is checked before it is used."""
+        """Tell whether every index is within its bounds, layers ascend, and each gate is checked before it is used.
+
+        The same test as in the native library.
+        """
         if self.steps.ndim != 2 or self.steps.shape != (len(self.numbers), 4) or len(self.steps) == 0:
+            return False
+        if self.directions.ndim != 2 or self.directions.size == 0 or self.n_gates < 0:
             return False
         kinds, layers, directions, gates = self.steps.T
         gated = kinds >= EditKind.CHECK
         bounded = (
             bool(((kinds >= 0) & (kinds <= EditKind.ADD)).all())
-            and bool((layers >= 0).all())
+            and bool(((layers >= 0) & (layers <= LARGEST_LAYER)).all())
             and bool((np.diff(layers) >= 0).all())
             and bool(((directions >= 0) & (directions < len(self.directions))).all())
             and bool(((gates >= 0) & (gates < self.n_gates))[gated].all())
             and bool(np.isfinite(self.numbers).all())
+            and bool(np.isfinite(self.directions).all())
         )
         checked: set[int] = set()
         for kind, gate in zip(kinds.tolist(), gates.tolist(), strict=True):
@@ -60,3 +69,8 @@ class Edits:
             elif kind == EditKind.ADD and gate not in checked:
                 return False
         return bounded
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that something is done to, ascending."""
+        return [int(layer) for layer in np.unique(self.steps[:, 1])]

@@ -171,7 +171,7 @@ class _Table:
         outputs: list[bool] = []
         awaited: list[tuple[_Seat, int]] = []
         for seat in sorted(self._seated, key=lambda seat: seat.evaluated < len(seat.prompt)):
-            pending = seat.pending(self._context.n_batch - len(tokens))
+            pending = seat.pending(self._context.most_tokens - len(tokens))
             if not pending:
                 continue
             tokens += pending

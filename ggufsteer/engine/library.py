@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import llama_cpp
+import numpy as np
 
 from ggufsteer.engine import backend
-from ggufsteer.engine.reading import Code, Reader, Reading, Report
+from ggufsteer.engine.edits import Edits
+from ggufsteer.engine.reading import Code, Int32, Reader, Reading, Report
 from ggufsteer.engine.twin import PythonReader
 from ggufsteer.errors import EngineError
 
-ABI = 2
+ABI = 3
 """The interface number that this module speaks: GGUFSTEER_ABI in ``native/ggufsteer.h``."""
 
 ReaderName = Literal["auto", "native", "python"]
@@ -34,6 +36,7 @@ class _Accessors(ctypes.Structure):
         ("nrows", ctypes.c_void_p),
         ("nbytes", ctypes.c_void_p),
         ("backend_tensor_get", ctypes.c_void_p),
+        ("backend_tensor_set", ctypes.c_void_p),
     )
 
 
@@ -45,6 +48,13 @@ class _Plan(ctypes.Structure):
         *((f"n_{name}", ctypes.c_int32) for name in ("sums", "lengths", "scores", "embd", "tokens")),
         ("rows_are_outputs", ctypes.c_int32),
         ("stop_early", ctypes.c_int32),
+    )
+
+
+class _Edits(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("steps", "numbers", "directions")),
+        *((f"n_{name}", ctypes.c_int32) for name in ("steps", "directions", "gates", "embd")),
     )
 
 
@@ -81,10 +91,13 @@ def load_library(path: Path) -> Any:
         raise EngineError(f"the native library {path} has interface {abi()}, this package needs {ABI}", _MEND)
     pointer = ctypes.c_void_p
     for name, arguments in {
-        "ggufsteer_capture_create": (ctypes.POINTER(_Accessors), ctypes.POINTER(pointer)),
-        "ggufsteer_capture_arm": (pointer, ctypes.POINTER(_Plan)),
-        "ggufsteer_capture_finish": (pointer, ctypes.POINTER(_Report)),
-        "ggufsteer_capture_destroy": (pointer,),
+        "ggufsteer_hook_create": (ctypes.POINTER(_Accessors), ctypes.POINTER(pointer)),
+        "ggufsteer_hook_arm": (pointer, ctypes.POINTER(_Plan)),
+        "ggufsteer_hook_finish": (pointer, ctypes.POINTER(_Report)),
+        "ggufsteer_hook_set_edits": (pointer, ctypes.POINTER(_Edits)),
+        "ggufsteer_hook_expect": (pointer, ctypes.c_int32, pointer, ctypes.c_int32),
+        "ggufsteer_hook_edits_report": (pointer, ctypes.POINTER(_Report)),
+        "ggufsteer_hook_destroy": (pointer,),
     }.items():
         function = getattr(library, name)
         function.argtypes = arguments
@@ -93,20 +106,18 @@ def load_library(path: Path) -> Any:
 
 
 class NativeReader:
-    """Reads hidden states through the native library."""
+    """Reads and changes hidden states through the native library."""
 
     name = "native"
 
     def __init__(self, library: Any) -> None:
         self._library = library
         handle = ctypes.c_void_p()
-        code = library.ggufsteer_capture_create(ctypes.byref(_accessors()), ctypes.byref(handle))
+        code = library.ggufsteer_hook_create(ctypes.byref(_accessors()), ctypes.byref(handle))
         if code != Code.OK:
-            raise EngineError(f"the native library gave {Code(code).name} when a capture was made")
+            raise EngineError(f"the native library gave {Code(code).name} when a hook was made")
         self.user_data = handle.value
-        self.callback = llama_cpp.ggml_backend_sched_eval_callback(
-            backend.address_of(library.ggufsteer_capture_callback)
-        )
+        self.callback = llama_cpp.ggml_backend_sched_eval_callback(backend.address_of(library.ggufsteer_hook_callback))
         self._reading: Reading | None = None
 
     def arm(self, reading: Reading) -> None:
@@ -129,24 +140,65 @@ class NativeReader:
             rows_are_outputs=reading.rows_are_outputs,
             stop_early=reading.stop_early,
         )
-        code = Code(self._library.ggufsteer_capture_arm(self.user_data, ctypes.byref(plan)))
-        if code is Code.BAD_ARGUMENT:
-            raise ValueError("the reading is not sound")
-        if code is not Code.OK:
-            raise EngineError("there is no memory left for reading hidden states", "use a smaller batch (-b, -ub)")
+        _check(self._library.ggufsteer_hook_arm(self.user_data, ctypes.byref(plan)), "the reading is not sound")
         # The library writes into the targets until finish: they must live that long.
         self._reading = reading
 
     def finish(self) -> Report:
         """End the reading."""
-        report = _Report()
-        self._library.ggufsteer_capture_finish(self.user_data, ctypes.byref(report))
+        report = self._report_of(self._library.ggufsteer_hook_finish)
         self._reading = None
+        return report
+
+    def set_edits(self, edits: Edits | None) -> None:
+        """Set what is done to layers' outputs in every decode from now on; all of it is copied.
+
+        Raises:
+            ValueError: The edits are not sound.
+            EngineError: There is no memory for them.
+        """
+        if edits is None:
+            self._library.ggufsteer_hook_set_edits(self.user_data, None)
+            return
+        if not edits.is_sound():
+            raise ValueError("the edits are not sound")
+        steps = np.ascontiguousarray(edits.steps, dtype=np.int32)
+        numbers = np.ascontiguousarray(edits.numbers, dtype=np.float64)
+        directions = np.ascontiguousarray(edits.directions, dtype=np.float32)
+        wanted = _Edits(
+            steps=steps.ctypes.data,
+            numbers=numbers.ctypes.data,
+            directions=directions.ctypes.data,
+            n_steps=len(steps),
+            n_directions=len(directions),
+            n_gates=edits.n_gates,
+            n_embd=directions.shape[1],
+        )
+        code = self._library.ggufsteer_hook_set_edits(self.user_data, ctypes.byref(wanted))
+        _check(code, "the edits are not sound")
+
+    def expect(self, n_tokens: int, outputs: Int32) -> None:
+        """Say of which form the next decode is.
+
+        Raises:
+            ValueError: The outputs do not ascend within the batch.
+            EngineError: There is no memory for it.
+        """
+        code = self._library.ggufsteer_hook_expect(self.user_data, n_tokens, outputs.ctypes.data, len(outputs))
+        _check(code, "the outputs are not sound")
+
+    def edits_report(self) -> Report:
+        """Tell whether all layers with edits were changed."""
+        return self._report_of(self._library.ggufsteer_hook_edits_report)
+
+    def _report_of(self, function: Callable[..., int]) -> Report:
+        report = _Report()
+        function(self.user_data, ctypes.byref(report))
         return Report(Code(report.code), report.layer, report.seen, report.expected)
 
     def close(self) -> None:
         """Free it; the context must be gone."""
-        self._library.ggufsteer_capture_destroy(self.user_data)
+        self._library.ggufsteer_hook_destroy(self.user_data)
         self.user_data = None
 
 
@@ -170,6 +222,13 @@ def open_reader(name: ReaderName = "auto") -> tuple[Reader, str]:
     if name == "native":
         raise problem
     return PythonReader(), f"{problem.message}; its Python twin takes its place, with the same results ({problem.hint})"
+
+
+def _check(code: int, unsound: str) -> None:
+    if code == Code.BAD_ARGUMENT:
+        raise ValueError(unsound)
+    if code != Code.OK:
+        raise EngineError("there is no memory left for hidden states", "use a smaller batch (-b, -ub)")
 
 
 @cache
@@ -198,4 +257,5 @@ def _accessors() -> _Accessors:
         nrows=address("nrows"),
         nbytes=address("nbytes"),
         backend_tensor_get=address("backend_tensor_get", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
+        backend_tensor_set=address("backend_tensor_set", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
     )

@@ -1,7 +1,7 @@
 """What is to be read during one decode, and how a reader answers: the words that the native library and its twin share.
 
-A *reader* is the thing behind llama.cpp's evaluation callback. This module knows neither of the two readers and nothing
-of llama.cpp; the interface is explained in ``native/ggufsteer.h``.
+A *reader* is the thing behind llama.cpp's evaluation callback; it carries out `edits` too. This module knows neither of
+the two readers and nothing of llama.cpp; the interface is explained in ``native/ggufsteer.h``.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufsteer.engine.edits import Edits
 from ggufsteer.errors import EngineError
 
 Float32 = NDArray[np.float32]
@@ -20,7 +21,7 @@ Int32 = NDArray[np.int32]
 
 
 class Code(IntEnum):
-    """What became of a reading; the numbers of ``enum ggufsteer_code``."""
+    """What became of a reading or of edits; the numbers of ``enum ggufsteer_code``."""
 
     OK = 0
     BAD_ARGUMENT = 1
@@ -150,8 +151,8 @@ class Reading:
         """Tell whether a reader can take it; the same test as in the native library."""
         return (
             min(len(self.layers), self.targets.n_embd, self.n_tokens) >= 1
-            and _strictly_ascending(self.layers, np.iinfo(np.int32).max)
-            and _strictly_ascending(self.rows, self.n_tokens)
+            and is_strictly_ascending(self.layers, np.iinfo(np.int32).max)
+            and is_strictly_ascending(self.rows, self.n_tokens)
             and self._steps_are_sound()
         )
 
@@ -181,7 +182,8 @@ class Reading:
         return True
 
 
-def _strictly_ascending(values: Int32, end: int) -> bool:
+def is_strictly_ascending(values: Int32, end: int) -> bool:
+    """Tell whether each number is larger than the one before, and all are from 0 to end - 1."""
     if len(values) == 0:
         return True
     return bool(values[0] >= 0 and values[-1] < end and (np.diff(values) > 0).all())
@@ -189,7 +191,7 @@ def _strictly_ascending(values: Int32, end: int) -> bool:
 
 @dataclass(frozen=True)
 class Report:
-    """How a reading ended: the fields of ``struct ggufsteer_report``."""
+    """How a reading or edits ended: the fields of ``struct ggufsteer_report``."""
 
     code: Code
     layer: int = -1
@@ -213,16 +215,55 @@ class Reader(Protocol):
     def finish(self) -> Report:
         """End the reading. Raises what was raised inside the callback, if anything."""
 
+    def set_edits(self, edits: Edits | None) -> None:
+        """Set what is done to layers' outputs in every decode from now on; what is read was changed before.
+
+        Raises:
+            ValueError: The edits are not sound.
+            EngineError: There is no memory for them.
+        """
+
+    def expect(self, n_tokens: int, outputs: Int32) -> None:
+        """Say of which form the next decode is; to be called before each one while there are edits.
+
+        Args:
+            n_tokens: Tokens in the batch, which must be one micro-batch.
+            outputs: Ascending positions in the batch where logits are asked for.
+
+        Raises:
+            ValueError: The outputs do not ascend within the batch.
+            EngineError: There is no memory for it.
+        """
+
+    def edits_report(self) -> Report:
+        """Tell, after an expected decode, whether all layers were changed; to be asked before `finish`.
+
+        Raises what was raised inside the callback, if anything.
+        """
+
     def close(self) -> None:
         """Free it; the context must be gone."""
 
 
 def check(report: Report, layers: Sequence[int]) -> None:
-    """Raise the error that a report speaks of.
+    """Raise the error that the report on a reading speaks of.
 
     Raises:
         EngineError: The model's graph does not look as expected, or the reader failed.
     """
+    _check(report, f"reading {_span(layers)}")
+
+
+def check_edits(report: Report) -> None:
+    """Raise the error that the report on edits speaks of.
+
+    Raises:
+        EngineError: The model's graph does not look as expected, or the reader failed.
+    """
+    _check(report, f"steering {_span([report.layer])}")
+
+
+def _check(report: Report, what: str) -> None:
     if report.code is Code.OK:
         return
     messages = {
@@ -230,14 +271,14 @@ def check(report: Report, layers: Sequence[int]) -> None:
         Code.WRONG_WIDTH: f"l_out-{report.layer} is {report.seen} wide where {report.expected} was expected",
         Code.WRONG_ROWS: f"l_out-{report.layer} has {report.seen} rows for {report.expected} tokens",
         Code.MISSING_ROWS: f"l_out-{report.layer} gave {report.seen} of {report.expected} rows",
-        Code.OUT_OF_MEMORY: "there is no memory left for reading hidden states",
+        Code.OUT_OF_MEMORY: "there is no memory left for hidden states",
     }
     message = messages.get(report.code, f"the reader of hidden states failed with {report.code.name}")
     raise EngineError(
-        f"reading layers {_span(layers)} failed: {message}",
+        f"{what} failed: {message}",
         "this model's architecture may not be supported; please report it with the model's name",
     )
 
 
 def _span(layers: Sequence[int]) -> str:
-    return f"{layers[0]} to {layers[-1]}" if len(layers) > 1 else ", ".join(map(str, layers))
+    return f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"

@@ -47,7 +47,7 @@ def log_probabilities(
         _check(model, tokens, start, number)
     results = [np.zeros(len(tokens) - start) for tokens, start in zip(sequences, begin, strict=True)]
     context = model.context
-    batch_tokens = min(context.n_batch, max(1, _LARGEST_LOGITS // (4 * model.n_vocab)))
+    batch_tokens = min(context.most_tokens, max(1, _LARGEST_LOGITS // (4 * model.n_vocab)))
     # The last token is only looked up, never evaluated.
     lengths = [len(tokens) - 1 for tokens in sequences]
     done = tokens_done = 0

@@ -1,7 +1,7 @@
 """The reader of hidden states in Python: the definition that the native library is tested against, and its stand-in.
 
-It does what ``native/capture.cpp`` does, step by step, and gives the same numbers bit for bit. It is slower where
-little is computed a call (about 0.4 µs a graph node), which capture does not notice.
+It does what ``native/hook.cpp`` and its parts do, step by step, and gives the same numbers bit for bit. It is slower
+where little is computed a call (about 0.4 µs a graph node), which capture does not notice.
 """
 
 import ctypes
@@ -13,7 +13,9 @@ import llama_cpp
 import numpy as np
 
 from ggufsteer.engine import backend
-from ggufsteer.engine.reading import Code, Float32, Operation, Reading, Report, Targets
+from ggufsteer.engine.edits import EditKind, Edits
+from ggufsteer.engine.reading import Code, Float32, Int32, Operation, Reading, Report, Targets, is_strictly_ascending
+from ggufsteer.maths import operations
 
 _LAYER_OUTPUT = re.compile(rb"l_out-([0-9]{1,5})", re.ASCII)
 
@@ -26,28 +28,50 @@ class _Refusal(Exception):
         self.report = report
 
 
+class _Tensors:
+    """ggml's functions that look into a tensor, from the copy that llama.cpp runs on."""
+
+    def __init__(self) -> None:
+        tensor, data, size = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+        self.name = backend.ggml_function("ggml_get_name", ctypes.c_char_p, tensor)
+        self.n_rows = backend.ggml_function("ggml_nrows", ctypes.c_int64, tensor)
+        self._n_elements = backend.ggml_function("ggml_nelements", ctypes.c_int64, tensor)
+        self._n_bytes = backend.ggml_function("ggml_nbytes", ctypes.c_size_t, tensor)
+        self.get: Callable[..., Any] = backend.ggml_function("ggml_backend_tensor_get", None, tensor, data, size, size)
+        self.set: Callable[..., Any] = backend.ggml_function("ggml_backend_tensor_set", None, tensor, data, size, size)
+
+    def layer(self, tensor: int) -> int:
+        """Give the number of the layer whose output it is; -1 for every other tensor."""
+        match = _LAYER_OUTPUT.fullmatch(self.name(tensor) or b"")
+        return int(match.group(1)) if match else -1
+
+    def check_form(self, tensor: int, layer: int, n_embd: int) -> None:
+        """Refuse a tensor whose rows are not of this width, F32, and one after the other."""
+        n_rows, elements = self.n_rows(tensor), self._n_elements(tensor)
+        if elements != n_rows * n_embd:
+            raise _Refusal(Report(Code.WRONG_WIDTH, layer, elements // n_rows, n_embd))
+        n_bytes = self._n_bytes(tensor)
+        if n_bytes != 4 * elements:
+            raise _Refusal(Report(Code.WRONG_TYPE, layer, n_bytes, 4 * elements))
+
+
 class PythonReader:
-    """Reads hidden states through a ctypes callback."""
+    """Reads and changes hidden states through a ctypes callback."""
 
     name = "python"
     user_data: int | None = None
 
     def __init__(self) -> None:
-        tensor = ctypes.c_void_p
-        self._get_name = backend.ggml_function("ggml_get_name", ctypes.c_char_p, tensor)
-        self._nelements = backend.ggml_function("ggml_nelements", ctypes.c_int64, tensor)
-        self._nrows = backend.ggml_function("ggml_nrows", ctypes.c_int64, tensor)
-        self._nbytes = backend.ggml_function("ggml_nbytes", ctypes.c_size_t, tensor)
-        self._tensor_get: Callable[..., Any] = backend.ggml_function(
-            "ggml_backend_tensor_get", None, tensor, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
-        )
+        self._tensors = _Tensors()
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._called)
         self._reading: Reading | None = None
         self._index: dict[int, int] = {}
         self._came: set[int] = set()
         self._report = Report(Code.NOT_ARMED)
         self._raised: BaseException | None = None
-        self._stopped = False
+        self._last_layer: int | None = None
+        """The layer behind which this decode's reading has ended the graph."""
+        self._editing: _Editing | None = None
 
     def arm(self, reading: Reading) -> None:
         """Set what the next decode is read for.
@@ -62,15 +86,14 @@ class PythonReader:
         self._came = set()
         self._report = Report(Code.OK)
         self._raised = None
-        self._stopped = False
+        self._last_layer = None
         self._reading = reading
 
     def finish(self) -> Report:
         """End the reading; raises what was raised inside the callback, such as KeyboardInterrupt."""
         reading, self._reading = self._reading, None
-        if self._raised is not None:
-            raised, self._raised = self._raised, None
-            raise raised
+        self._last_layer = None
+        self._raise()
         if reading is None:
             return Report(Code.NOT_ARMED)
         if self._report.code is Code.OK:
@@ -79,69 +102,186 @@ class PythonReader:
                     return Report(Code.MISSING_ROWS, layer, 0, len(reading.rows))
         return self._report
 
+    def set_edits(self, edits: Edits | None) -> None:
+        """Set what is done to layers' outputs in every decode from now on.
+
+        Raises:
+            ValueError: The edits are not sound.
+        """
+        self._editing = None
+        if edits is not None:
+            if not edits.is_sound():
+                raise ValueError("the edits are not sound")
+            self._editing = _Editing(edits, self._tensors)
+
+    def expect(self, n_tokens: int, outputs: Int32) -> None:
+        """Say of which form the next decode is.
+
+        Raises:
+            ValueError: The outputs do not ascend within the batch.
+        """
+        if n_tokens < 1 or not is_strictly_ascending(outputs, n_tokens):
+            raise ValueError("the outputs are not sound")
+        self._raised = None
+        if self._editing is not None:
+            self._editing.expect(n_tokens, outputs)
+
+    def edits_report(self) -> Report:
+        """Tell whether all layers with edits were changed; raises what was raised inside the callback."""
+        self._raise()
+        return Report(Code.NOT_ARMED) if self._editing is None else self._editing.take_report(self._last_layer)
+
     def close(self) -> None:
         """Nothing to free: Python owns it all."""
 
-    def _called(self, tensor: int | None, ask: bool, _user_data: int | None) -> bool:
-        """Answer llama.cpp; an exception must not cross into C, so it waits for `finish`."""
-        try:
-            if self._reading is None or tensor is None:
-                return not ask
-            return self._wants(tensor) if ask else self._receive(self._reading, tensor)
-        except _Refusal as refusal:
-            self._report = refusal.report
-        except BaseException as raised:  # noqa: BLE001 - raised again by finish, on the other side of the C code
-            self._raised = raised
-        self._stopped = True
-        return False
+    def _raise(self) -> None:
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
 
-    def _layer_of(self, tensor: int) -> int:
-        match = _LAYER_OUTPUT.fullmatch(self._get_name(tensor) or b"")
-        return int(match.group(1)) if match else -1
+    def _called(self, tensor: int | None, ask: bool, _user_data: int | None) -> bool:
+        """Answer llama.cpp; an exception must not cross into C, so it waits for `finish` or `edits_report`."""
+        try:
+            if tensor is None or (self._reading is None and self._editing is None):
+                return not ask
+            if self._has_stopped():
+                # Wanting a further split's first node and refusing it ends that split after one node.
+                return ask
+            return self._wants(tensor) if ask else self._receive(tensor)
+        except BaseException as raised:  # noqa: BLE001 - raised again on the other side of the C code
+            self._raised = raised
+            return False
+
+    def _has_stopped(self) -> bool:
+        failed = self._editing is not None and self._editing.report.code is not Code.OK
+        return failed or self._last_layer is not None or self._raised is not None
 
     def _wants(self, tensor: int) -> bool:
-        # After a stop, wanting a further split's first node and refusing it ends that split after one node.
-        return self._stopped or self._layer_of(tensor) in self._index
+        layer = self._tensors.layer(tensor)
+        is_read = self._reading is not None and layer in self._index
+        return is_read or (self._editing is not None and layer in self._editing.steps)
 
-    def _receive(self, reading: Reading, tensor: int) -> bool:
-        if self._stopped:
+    def _receive(self, tensor: int) -> bool:
+        layer = self._tensors.layer(tensor)
+        if self._editing is not None and not self._editing.apply(tensor, layer):
             return False
-        layer_index = self._index.get(self._layer_of(tensor))
-        if layer_index is None:
+        reading, index = self._reading, self._index.get(layer)
+        if reading is None or index is None:
             return True
-        self._read(reading, tensor, layer_index)
-        self._stopped = reading.stop_early and layer_index == len(reading.layers) - 1
-        return not self._stopped
+        try:
+            self._read(reading, tensor, index)
+        except _Refusal as refusal:
+            self._report = refusal.report
+            self._last_layer = layer
+        if reading.stop_early and index == len(reading.layers) - 1:
+            self._last_layer = layer
+        return self._last_layer is None
 
     def _read(self, reading: Reading, tensor: int, layer_index: int) -> None:
         layer = int(reading.layers[layer_index])
-        n_rows = self._nrows(tensor)
+        n_rows = self._tensors.n_rows(tensor)
         whole = n_rows == reading.n_tokens
         cut = not whole and reading.rows_are_outputs and n_rows == len(reading.rows)
         # A layer that comes twice belongs to a batch that llama.cpp has cut: its rows are not the ones that were meant.
         if not (whole or cut) or layer_index in self._came:
             raise _Refusal(Report(Code.WRONG_ROWS, layer, n_rows, reading.n_tokens))
-        self._check_form(reading, tensor, layer, n_rows)
+        self._tensors.check_form(tensor, layer, reading.targets.n_embd)
         row_bytes = 4 * reading.targets.n_embd
         state = np.zeros(reading.targets.n_embd, dtype=np.float32)
         for operation, first, second in reading.steps.tolist():
             if operation == Operation.ROW:
                 place = first if cut else int(reading.rows[first])
-                self._tensor_get(tensor, state.ctypes.data, place * row_bytes, row_bytes)
+                self._tensors.get(tensor, state.ctypes.data, place * row_bytes, row_bytes)
             elif operation == Operation.MEAN:
                 state[:] = reading.targets.accumulators[first, layer_index] / second
             else:
                 _consume(reading.targets, operation, first, second, layer_index, state)
         self._came.add(layer_index)
 
-    def _check_form(self, reading: Reading, tensor: int, layer: int, n_rows: int) -> None:
-        expected = n_rows * reading.targets.n_embd
-        elements = self._nelements(tensor)
-        if elements != expected:
-            raise _Refusal(Report(Code.WRONG_WIDTH, layer, elements // n_rows, reading.targets.n_embd))
-        n_bytes = self._nbytes(tensor)
-        if n_bytes != 4 * expected:
-            raise _Refusal(Report(Code.WRONG_TYPE, layer, n_bytes, 4 * expected))
+
+class _Editing:
+    """Carries edits out; the callback's calls between two reports belong to one decode."""
+
+    def __init__(self, edits: Edits, tensors: _Tensors) -> None:
+        self._tensors = tensors
+        self._directions = np.array(edits.directions, dtype=np.float32)
+        self.steps: dict[int, list[tuple[int, Float32, int, float]]] = {}
+        """For each layer, ascending, what is done: kind, direction, gate and number."""
+        for (kind, layer, direction, gate), number in zip(edits.steps.tolist(), edits.numbers.tolist(), strict=True):
+            self.steps.setdefault(layer, []).append((kind, self._directions[direction], gate, number))
+        self._n_gates = edits.n_gates
+        self._is_open = np.zeros((self._n_gates, 0), dtype=bool)
+        self._came: set[int] = set()
+        self._n_tokens = 0
+        """0 outside of an expected decode."""
+        self._outputs = np.zeros(0, dtype=np.int32)
+        self.report = Report(Code.OK)
+
+    def expect(self, n_tokens: int, outputs: Int32) -> None:
+        """Close all gates and begin a decode."""
+        self._n_tokens = n_tokens
+        self._outputs = outputs.copy()
+        self._is_open = np.zeros((self._n_gates, n_tokens), dtype=bool)
+        self._came = set()
+        self.report = Report(Code.OK)
+
+    def take_report(self, last_layer: int | None) -> Report:
+        """End a decode; layers from `last_layer` on, where the reading has ended the graph, are not missing."""
+        n_tokens, self._n_tokens = self._n_tokens, 0
+        if n_tokens == 0 and self.report.code is Code.OK:
+            return Report(Code.NOT_ARMED)
+        for layer in self.steps:
+            is_due = last_layer is None or layer < last_layer
+            if self.report.code is Code.OK and is_due and layer not in self._came:
+                self.report = Report(Code.MISSING_ROWS, layer, 0, n_tokens)
+        return self.report
+
+    def apply(self, tensor: int, layer: int) -> bool:
+        """Change a layer if there are edits for it; False ends the graph."""
+        if layer not in self.steps:
+            return True
+        try:
+            self._change(tensor, layer)
+        except _Refusal as refusal:
+            self.report = refusal.report
+        return self.report.code is Code.OK
+
+    def _change(self, tensor: int, layer: int) -> None:
+        n_rows = self._tensors.n_rows(tensor)
+        cut = n_rows != self._n_tokens
+        # A layer that comes twice belongs to a batch that llama.cpp has cut, and other rows than the first time.
+        if self._n_tokens == 0 or (cut and n_rows != len(self._outputs)) or layer in self._came:
+            raise _Refusal(Report(Code.WRONG_ROWS, layer, n_rows, self._n_tokens))
+        n_embd = self._directions.shape[1]
+        self._tensors.check_form(tensor, layer, n_embd)
+        self._came.add(layer)
+        if n_rows == 0:
+            return
+        states = np.empty((n_rows, n_embd), dtype=np.float32)
+        self._tensors.get(tensor, states.ctypes.data, 0, states.nbytes)
+        changed = states
+        for kind, direction, gate, number in self.steps[layer]:
+            if kind == EditKind.ABLATE:
+                changed = operations.ablate(changed, direction, number)
+            elif kind == EditKind.CLAMP:
+                changed = operations.clamp(changed, direction, number)
+            else:
+                places = self._outputs if cut else slice(None)
+                changed = self._gated(kind, changed, direction, number, gate, places)
+        if changed is not states:
+            self._tensors.set(tensor, changed.ctypes.data, 0, changed.nbytes)
+
+    def _gated(
+        self, kind: int, states: Float32, direction: Float32, number: float, gate: int, places: Int32 | slice
+    ) -> Float32:
+        """Open or close a gate at each token, or add where it is open."""
+        if kind == EditKind.CHECK:
+            self._is_open[gate, places] = operations.gate(states, direction, number)
+            return states
+        is_open = self._is_open[gate, places]
+        if not is_open.any():
+            return states
+        return np.where(is_open[:, None], operations.add(states, direction, number), states)
 
 
 def _consume(targets: Targets, operation: int, first: int, second: int, layer: int, state: Float32) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ggufsteer.engine import backend, library
 from ggufsteer.engine.capture import TokenSequence, capture
+from ggufsteer.engine.edits import EditKind
 from ggufsteer.engine.library import load_library, open_reader
 from ggufsteer.engine.model import Model
 from ggufsteer.engine.reading import Code, Operation
@@ -51,11 +52,12 @@ def test_the_library_needs_neither_ggml_nor_python() -> None:
 
 
 def test_both_sides_speak_of_the_same_interface() -> None:
-    """The number in the header is the number in Python, and so are the codes and the operations."""
+    """The number in the header is the number in Python, and so are the codes, the operations and the edits."""
     header = (Path(__file__).parents[2] / "native" / "ggufsteer.h").read_text("utf-8")
     assert f"#define GGUFSTEER_ABI {library.ABI}\n" in header
     numbered = {name: int(number) for name, number in re.findall(r"\bGGUFSTEER_(\w+) = (\d+)", header)}
-    assert numbered == {code.name: code.value for code in (*Code, *Operation)}
+    kinds = {f"EDIT_{kind.name}": kind.value for kind in EditKind}
+    assert numbered == {code.name: code.value for code in (*Code, *Operation)} | kinds
 
 
 def test_a_missing_library_is_replaced_with_a_note(

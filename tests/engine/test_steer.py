@@ -7,9 +7,10 @@ import pytest
 
 from ggufsteer.engine.capture import TokenSequence, capture
 from ggufsteer.engine.generate import generate
+from ggufsteer.engine.interventions import NOTHING, combine
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.engine.score import log_probabilities
-from ggufsteer.engine.steer import combine, steered
+from ggufsteer.engine.steer import steered
 from ggufsteer.errors import EngineError, MisfitError, SteerError
 from ggufsteer.files.control_vector import ControlVector, Provenance
 from tests.engine.conftest import QUANTISATIONS
@@ -79,7 +80,7 @@ def test_steering_is_undone_after_an_error(tiny: Model) -> None:
     with pytest.raises(ZeroDivisionError), steered(tiny, [(random_vector([1, 2]), 1.0)]):
         raise ZeroDivisionError
     assert np.array_equal(states(tiny), plain)
-    assert tiny.context.steering is None
+    assert tiny.context.steering is NOTHING
 
 
 @pytest.mark.parametrize("when", ["_send", "clear"])
@@ -164,8 +165,8 @@ def test_changing_the_callers_array_changes_no_steering(tiny: Model) -> None:
     tiny.context.set_steering(rows)
     try:
         rows[:] = 7
-        assert tiny.context.steering is not None
-        assert (tiny.context.steering == 1).all()
+        assert tiny.context.steering.rows is not None
+        assert (tiny.context.steering.rows == 1).all()
     finally:
         tiny.context.set_steering(None)
 
@@ -175,7 +176,7 @@ def test_rows_of_the_wrong_shape_are_refused(tiny: Model, shape: tuple[int, ...]
     """llama.cpp would take a short buffer in silence and leave the rest as it was."""
     with pytest.raises(EngineError, match="shape"):
         tiny.context.set_steering(np.ones(shape, dtype=np.float32))
-    assert tiny.context.steering is None
+    assert tiny.context.steering is NOTHING
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -194,7 +195,7 @@ def test_a_vector_of_another_width_or_depth_never_runs(tiny: Model) -> None:
             pytest.fail("the block must not run")
         with pytest.raises(MisfitError):
             combine([(vector, 1.0)], tiny.n_layer, tiny.n_embd)
-    assert tiny.context.steering is None
+    assert tiny.context.steering is NOTHING
 
 
 def test_a_vector_of_another_file_runs_only_by_force(tiny: Model, tiny_models: Callable[[str], Model]) -> None:
@@ -229,7 +230,7 @@ def test_a_model_that_ignores_vectors_is_found_out(tiny_paths: dict, monkeypatch
             vector = random_vector([2], size=size)
             with pytest.raises(EngineError, match="ignores control vectors"), steered(model, [(vector, 1.0)]):
                 pytest.fail("the block must not run")
-            assert model.context.steering is None
+            assert model.context.steering is NOTHING
             assert not model.proven_layers
 
 

@@ -1,90 +1,12 @@
-// Tests of the native capture with a graph and tensors of our own: what llama.cpp does, without llama.cpp.
+// Tests of reading with a graph and tensors of our own: what llama.cpp does, without llama.cpp.
 
-#include "ggufsteer.h"
+#include "fakes.h"
 
 #include <cmath>
-#include <cstddef>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
-#include <new>
-#include <string>
 #include <utility>
-#include <vector>
-
-// Our stand-in for ggml's tensor: a name, rows, and a byte count that a test may falsify.
-struct ggml_tensor {
-    std::string name;
-    std::vector<float> data;
-    int64_t width = 1;
-    size_t bytes = 0;
-};
 
 namespace {
-
-bool memory_is_short = false;
-int failures = 0;
-size_t bytes_read = 0;
-int reads = 0;
-
-void *allocated(size_t size) { return memory_is_short ? nullptr : std::malloc(size); }
-
-#define CHECK(condition)                                                                                                       \
-    do {                                                                                                                       \
-        if (!(condition)) {                                                                                                    \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                               \
-            ++failures;                                                                                                        \
-        }                                                                                                                      \
-    } while (false)
-
-const char *get_name(const ggml_tensor *tensor) { return tensor->name.c_str(); }
-int64_t nelements(const ggml_tensor *tensor) { return static_cast<int64_t>(tensor->data.size()); }
-int64_t nrows(const ggml_tensor *tensor) { return nelements(tensor) / tensor->width; }
-size_t nbytes(const ggml_tensor *tensor) { return tensor->bytes; }
-
-void tensor_get(const ggml_tensor *tensor, void *data, size_t offset, size_t size) {
-    if (offset + size > tensor->data.size() * sizeof(float)) {
-        std::fprintf(stderr, "read past the end of %s\n", tensor->name.c_str());
-        std::abort();
-    }
-    std::memcpy(data, reinterpret_cast<const char *>(tensor->data.data()) + offset, size);
-    bytes_read += size;
-    ++reads;
-}
-
-const ggufsteer_accessors accessors{get_name, nelements, nrows, nbytes, tensor_get};
-
-constexpr int32_t width = 3;
-
-// The value at a layer, batch position and column: all different, all exact in float.
-float value(int32_t layer, int32_t position, int32_t column) {
-    return static_cast<float>(layer * 10000 + position * 10 + column);
-}
-
-// The tensor of a layer for the given batch positions.
-ggml_tensor layer_output(int32_t layer, const std::vector<int32_t> &positions) {
-    ggml_tensor tensor{"l_out-" + std::to_string(layer), {}, width, 0};
-    for (const int32_t position : positions) {
-        for (int32_t column = 0; column < width; ++column) {
-            tensor.data.push_back(value(layer, position, column));
-        }
-    }
-    tensor.bytes = tensor.data.size() * sizeof(float);
-    return tensor;
-}
-
-std::vector<int32_t> range(int32_t begin, int32_t end) {
-    std::vector<int32_t> numbers;
-    for (int32_t number = begin; number < end; ++number) {
-        numbers.push_back(number);
-    }
-    return numbers;
-}
-
-std::vector<float> state_of(int32_t layer, int32_t position) {
-    return {value(layer, position, 0), value(layer, position, 1), value(layer, position, 2)};
-}
 
 // A plan that owns its arrays: 2 layers, 3 rows of 5 tokens, and each of them stored, unless a test says otherwise.
 struct Wanted {
@@ -150,58 +72,12 @@ struct Wanted {
     }
 };
 
-struct Capture {
-    Capture() { CHECK(ggufsteer_capture_create(&accessors, &pointer) == GGUFSTEER_OK); }
-    ~Capture() { ggufsteer_capture_destroy(pointer); }
-    Capture(const Capture &) = delete;
-    Capture &operator=(const Capture &) = delete;
-
-    void arm(const ggufsteer_plan &plan) { CHECK(ggufsteer_capture_arm(pointer, &plan) == GGUFSTEER_OK); }
-    bool ask(ggml_tensor tensor) { return ggufsteer_capture_callback(&tensor, true, pointer); }
-    bool give(ggml_tensor tensor) { return ggufsteer_capture_callback(&tensor, false, pointer); }
-
-    // What ggml's scheduler does with one split of a graph; returns how many nodes were computed.
-    size_t run(const std::vector<ggml_tensor> &nodes) {
-        for (size_t node = 0; node < nodes.size(); ++node) {
-            if (ask(nodes[node]) && !give(nodes[node])) {
-                return node + 1;
-            }
-        }
-        return nodes.size();
-    }
-
-    ggufsteer_report finish() {
-        ggufsteer_report report{};
-        CHECK(ggufsteer_capture_finish(pointer, &report) == report.code);
-        return report;
-    }
-
-    ggufsteer_capture *pointer = nullptr;
-};
-
-std::vector<ggml_tensor> graph(const std::vector<int32_t> &positions) {
-    std::vector<ggml_tensor> nodes;
-    nodes.push_back({"inp_embd", {}, 1, 0});
-    for (int32_t layer = 0; layer < 5; ++layer) {
-        nodes.push_back({"attn_out-" + std::to_string(layer), {}, 1, 0});
-        nodes.push_back(layer_output(layer, positions));
-    }
-    nodes.push_back({"result_output", {}, 1, 0});
-    return nodes;
-}
-
-constexpr size_t whole_graph = 12;
-
 // Arms, runs the graph of five tokens once, and finishes without a complaint.
 void read(Wanted &wanted) {
-    Capture capture;
-    capture.arm(wanted.plan());
-    capture.run(graph(range(0, wanted.n_tokens)));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
-}
-
-bool is(const ggufsteer_report &report, int32_t code, int32_t layer, int64_t seen, int64_t expected) {
-    return report.code == code && report.layer == layer && report.seen == seen && report.expected == expected;
+    Hook hook;
+    hook.arm(wanted.plan());
+    hook.run(graph(range(0, wanted.n_tokens)));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
 }
 
 void reads_the_wanted_rows_only() {
@@ -253,14 +129,14 @@ void clears_adds_copies_and_divides() {
 }
 
 void accumulators_and_sums_live_on_between_decodes() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.steps = {{GGUFSTEER_ROW, 1, 0}, {GGUFSTEER_ADD, 1, 0}, {GGUFSTEER_SUM, 0, 3}};
     const ggufsteer_plan plan = wanted.plan();
     for (int decode = 0; decode < 2; ++decode) {
-        capture.arm(plan);
-        capture.run(graph(range(0, 5)));
-        CHECK(capture.finish().code == GGUFSTEER_OK);
+        hook.arm(plan);
+        hook.run(graph(range(0, 5)));
+        CHECK(hook.finish().code == GGUFSTEER_OK);
     }
     CHECK(wanted.of(wanted.accumulators, 1, 1, 2) == 1000.0 + 2.0 * static_cast<double>(value(3, 2, 2)));
     CHECK(wanted.of(wanted.accumulators, 0, 1, 2) == 1000.0);
@@ -295,26 +171,26 @@ void measures_lengths_and_scores() {
 }
 
 void each_layer_has_a_direction_of_its_own() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.steps = {{GGUFSTEER_ROW, 1, 0}, {GGUFSTEER_SCORE, 1, 0}};
     const ggufsteer_plan plan = wanted.plan();
     wanted.directions = {1.0F, 0.0F, 0.0F, 0.0F, 0.0F, -1.0F};
-    capture.arm(plan);
-    capture.run(graph(range(0, 5)));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(plan);
+    hook.run(graph(range(0, 5)));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     CHECK(wanted.scores[1 * 2 + 0] == static_cast<double>(value(1, 2, 0)));
     CHECK(wanted.scores[1 * 2 + 1] == -static_cast<double>(value(3, 2, 2)));
 }
 
 void reads_a_layer_that_holds_output_rows_only() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.rows_are_outputs = 1;
-    capture.arm(wanted.plan());
-    CHECK(capture.give(layer_output(1, range(0, 5))));
-    CHECK(capture.give(layer_output(3, wanted.rows)));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(wanted.plan());
+    CHECK(hook.give(layer_output(1, range(0, 5))));
+    CHECK(hook.give(layer_output(3, wanted.rows)));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     for (size_t number = 0; number < 3; ++number) {
         CHECK(wanted.state(number, 0) == state_of(1, wanted.rows[number]));
         CHECK(wanted.state(number, 1) == state_of(3, wanted.rows[number]));
@@ -322,30 +198,30 @@ void reads_a_layer_that_holds_output_rows_only() {
 }
 
 void a_cut_layer_is_refused_where_rows_are_not_outputs() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
-    capture.arm(wanted.plan());
-    CHECK(!capture.give(layer_output(1, wanted.rows)));
-    CHECK(is(capture.finish(), GGUFSTEER_WRONG_ROWS, 1, 3, 5));
+    hook.arm(wanted.plan());
+    CHECK(!hook.give(layer_output(1, wanted.rows)));
+    CHECK(is(hook.finish(), GGUFSTEER_WRONG_ROWS, 1, 3, 5));
 }
 
 void stops_after_the_deepest_layer_and_stays_stopped() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.stop_early = 1;
-    capture.arm(wanted.plan());
-    CHECK(capture.run(graph(range(0, 5))) == 9);  // l_out-3 is the ninth node
-    CHECK(capture.run(graph(range(0, 5))) == 1);  // a further split of the same graph ends after its first node
-    CHECK(capture.finish().code == GGUFSTEER_OK);
-    CHECK(capture.run(graph(range(0, 5))) == whole_graph);  // not armed: every graph runs to its end
+    hook.arm(wanted.plan());
+    CHECK(hook.run(graph(range(0, 5))) == 9);  // l_out-3 is the ninth node
+    CHECK(hook.run(graph(range(0, 5))) == 1);  // a further split of the same graph ends after its first node
+    CHECK(hook.finish().code == GGUFSTEER_OK);
+    CHECK(hook.run(graph(range(0, 5))) == whole_graph);  // not armed: every graph runs to its end
     wanted.stop_early = 0;
-    capture.arm(wanted.plan());
-    CHECK(capture.run(graph(range(0, 5))) == whole_graph);  // the stop is forgotten
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(wanted.plan());
+    CHECK(hook.run(graph(range(0, 5))) == whole_graph);  // the stop is forgotten
+    CHECK(hook.finish().code == GGUFSTEER_OK);
 }
 
 void stops_early_without_rows_and_arrays() {
-    Capture capture;
+    Hook hook;
     const std::vector<int32_t> layers{1, 3};
     ggufsteer_plan plan{};
     plan.layers = layers.data();
@@ -355,13 +231,13 @@ void stops_early_without_rows_and_arrays() {
     plan.rows_are_outputs = 1;
     plan.stop_early = 1;
     bytes_read = 0;
-    capture.arm(plan);
-    CHECK(capture.run(graph(range(0, 5))) == 9);
-    CHECK(capture.finish().code == GGUFSTEER_OK);
-    capture.arm(plan);
-    CHECK(capture.give(layer_output(1, range(0, 5))));
-    CHECK(!capture.give(layer_output(3, {})));  // no outputs: llama.cpp leaves no row of the last layer
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(plan);
+    CHECK(hook.run(graph(range(0, 5))) == 9);
+    CHECK(hook.finish().code == GGUFSTEER_OK);
+    hook.arm(plan);
+    CHECK(hook.give(layer_output(1, range(0, 5))));
+    CHECK(!hook.give(layer_output(3, {})));  // no outputs: llama.cpp leaves no row of the last layer
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     CHECK(bytes_read == 0);
 }
 
@@ -374,16 +250,16 @@ void clears_and_copies_without_rows() {
 }
 
 void matches_exact_names_only() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
-    capture.arm(wanted.plan());
+    hook.arm(wanted.plan());
     for (const char *name : {"mtp_l_out-1", "l_out-1 (view)", "l_out-", "l_out", "l_out--1", "l_out-1a", " l_out-1", "l_out-2",
                              "l_out-4294967297", "l_out-99999999999999999999", "", "CUDA0#l_out-1#0"}) {
-        CHECK(!capture.ask({name, {}, 1, 0}));
-        CHECK(capture.give({name, {}, 1, 0}));
+        CHECK(!hook.ask({name, {}, 1, 0}));
+        CHECK(hook.give({name, {}, 1, 0}));
     }
-    CHECK(capture.ask(layer_output(1, range(0, 5))));
-    CHECK(capture.finish().code == GGUFSTEER_MISSING_ROWS);
+    CHECK(hook.ask(layer_output(1, range(0, 5))));
+    CHECK(hook.finish().code == GGUFSTEER_MISSING_ROWS);
 }
 
 void reports_what_is_not_as_expected() {
@@ -411,34 +287,34 @@ void reports_what_is_not_as_expected() {
          {2 * width, width, GGUFSTEER_WRONG_WIDTH, 1}},
     };
     for (const auto &[tensor, expected] : cases) {
-        Capture capture;
+        Hook hook;
         Wanted wanted;
-        capture.arm(wanted.plan());
-        CHECK(!capture.give(tensor()));
-        CHECK(capture.ask({"anything", {}, 1, 0}));  // the next split is to be refused as well
-        CHECK(!capture.give({"anything", {}, 1, 0}));
-        CHECK(is(capture.finish(), expected.code, expected.layer, expected.seen, expected.expected));
+        hook.arm(wanted.plan());
+        CHECK(!hook.give(tensor()));
+        CHECK(hook.ask({"anything", {}, 1, 0}));  // the next split is to be refused as well
+        CHECK(!hook.give({"anything", {}, 1, 0}));
+        CHECK(is(hook.finish(), expected.code, expected.layer, expected.seen, expected.expected));
         CHECK(wanted.states == std::vector<float>(wanted.states.size(), -1.0F));
     }
 }
 
 void reports_a_layer_that_does_not_come() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
-    capture.arm(wanted.plan());
-    CHECK(capture.give(layer_output(1, range(0, 5))));
-    CHECK(is(capture.finish(), GGUFSTEER_MISSING_ROWS, 3, 0, 3));
-    CHECK(is(capture.finish(), GGUFSTEER_NOT_ARMED, -1, 0, 0));
+    hook.arm(wanted.plan());
+    CHECK(hook.give(layer_output(1, range(0, 5))));
+    CHECK(is(hook.finish(), GGUFSTEER_MISSING_ROWS, 3, 0, 3));
+    CHECK(is(hook.finish(), GGUFSTEER_NOT_ARMED, -1, 0, 0));
 }
 
 void reports_a_layer_that_comes_twice() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.steps = {{GGUFSTEER_ROW, 0, 0}, {GGUFSTEER_SUM, 0, 1}};
-    capture.arm(wanted.plan());
-    CHECK(capture.give(layer_output(1, range(0, 5))));
-    CHECK(!capture.give(layer_output(1, range(0, 5))));
-    CHECK(is(capture.finish(), GGUFSTEER_WRONG_ROWS, 1, 5, 5));
+    hook.arm(wanted.plan());
+    CHECK(hook.give(layer_output(1, range(0, 5))));
+    CHECK(!hook.give(layer_output(1, range(0, 5))));
+    CHECK(is(hook.finish(), GGUFSTEER_WRONG_ROWS, 1, 5, 5));
     CHECK(wanted.of(wanted.sums, 0, 0, 0) == 100.0 + static_cast<double>(value(1, 0, 0)));  // and was not added again
 }
 
@@ -510,73 +386,73 @@ void refuses_plans_that_could_write_astray() {
         wanted.steps[1] = {GGUFSTEER_SCORE, 0, 0};
         plan.directions = nullptr;
     });
-    Capture capture;
+    Hook hook;
     for (size_t number = 0; number < spoilers.size(); ++number) {
         Wanted wanted;
         ggufsteer_plan plan = wanted.plan();
-        CHECK(ggufsteer_capture_arm(capture.pointer, &plan) == GGUFSTEER_OK);
-        CHECK(capture.run(graph(range(0, 5))) == whole_graph);
-        CHECK(capture.finish().code == GGUFSTEER_OK);
+        CHECK(ggufsteer_hook_arm(hook.pointer, &plan) == GGUFSTEER_OK);
+        CHECK(hook.run(graph(range(0, 5))) == whole_graph);
+        CHECK(hook.finish().code == GGUFSTEER_OK);
         spoilers[number](wanted, plan);
-        const bool refused = ggufsteer_capture_arm(capture.pointer, &plan) == GGUFSTEER_BAD_ARGUMENT;
+        const bool refused = ggufsteer_hook_arm(hook.pointer, &plan) == GGUFSTEER_BAD_ARGUMENT;
         if (!refused) {
             std::fprintf(stderr, "spoiled plan %zu was taken\n", number);
         }
         CHECK(refused);
     }
-    CHECK(capture.finish().code == GGUFSTEER_NOT_ARMED);
+    CHECK(hook.finish().code == GGUFSTEER_NOT_ARMED);
 }
 
 void unused_arrays_may_be_null() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     ggufsteer_plan plan = wanted.plan();
     plan.directions = nullptr;
     plan.accumulators = plan.sums = plan.lengths = plan.scores = nullptr;
     plan.n_accumulators = plan.n_sums = plan.n_lengths = plan.n_scores = 0;
-    capture.arm(plan);
-    capture.run(graph(range(0, 5)));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(plan);
+    hook.run(graph(range(0, 5)));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     CHECK(wanted.state(2, 1) == state_of(3, 3));
 }
 
 void keeps_its_own_copy_of_the_plan() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     {
         Wanted passing = wanted;
         ggufsteer_plan plan = passing.plan();
         wanted.plan();
         plan.states = wanted.states.data();
-        capture.arm(plan);
+        hook.arm(plan);
         passing.layers.assign({0, 0});
         passing.rows.assign({9, 9, 9});
         passing.steps.assign(6, {-1, -1, -1});
     }
-    capture.run(graph(range(0, 5)));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.run(graph(range(0, 5)));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     CHECK(wanted.state(0, 0) == state_of(1, 0));
     CHECK(wanted.state(2, 1) == state_of(3, 3));
 }
 
 void a_second_plan_replaces_the_first() {
-    Capture capture;
+    Hook hook;
     Wanted first;
     Wanted second;
     second.layers = {2};
     second.rows = {4};
     second.steps = {{GGUFSTEER_ROW, 0, 0}, {GGUFSTEER_STORE, 0, 0}};
-    capture.arm(first.plan());
-    capture.arm(second.plan());
-    CHECK(capture.run(graph(range(0, 5))) == whole_graph);
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    hook.arm(first.plan());
+    hook.arm(second.plan());
+    CHECK(hook.run(graph(range(0, 5))) == whole_graph);
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     CHECK(first.states == std::vector<float>(first.states.size(), -1.0F));
     CHECK(second.state(0, 0) == state_of(2, 4));
 }
 
 // Stores each of these rows, and says how many fetches that took.
 int fetches(const std::vector<int32_t> &rows, int32_t n_tokens, bool cut) {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     wanted.layers = {1};
     wanted.rows = rows;
@@ -588,10 +464,10 @@ int fetches(const std::vector<int32_t> &rows, int32_t n_tokens, bool cut) {
     wanted.n_states = static_cast<int32_t>(rows.size());
     wanted.n_tokens = n_tokens;
     wanted.rows_are_outputs = cut ? 1 : 0;
-    capture.arm(wanted.plan());
+    hook.arm(wanted.plan());
     reads = 0;
-    CHECK(capture.give(layer_output(1, cut ? rows : range(0, n_tokens))));
-    CHECK(capture.finish().code == GGUFSTEER_OK);
+    CHECK(hook.give(layer_output(1, cut ? rows : range(0, n_tokens))));
+    CHECK(hook.finish().code == GGUFSTEER_OK);
     for (size_t row = 0; row < rows.size(); ++row) {
         CHECK(wanted.state(row, 0) == state_of(1, rows[row]));
     }
@@ -617,50 +493,38 @@ void rows_that_no_step_looks_at_cost_nothing_of_their_own() {
 }
 
 void reports_that_memory_is_short() {
-    Capture capture;
+    Hook hook;
     Wanted wanted;
     const ggufsteer_plan plan = wanted.plan();
-    ggufsteer_capture *other = nullptr;
+    ggufsteer_hook *other = nullptr;
     memory_is_short = true;
-    const int32_t armed = ggufsteer_capture_arm(capture.pointer, &plan);
-    const int32_t created = ggufsteer_capture_create(&accessors, &other);
+    const int32_t armed = ggufsteer_hook_arm(hook.pointer, &plan);
+    const int32_t created = ggufsteer_hook_create(&accessors, &other);
     memory_is_short = false;
     CHECK(armed == GGUFSTEER_OUT_OF_MEMORY);
     CHECK(created == GGUFSTEER_OUT_OF_MEMORY);
-    CHECK(capture.run(graph(range(0, 5))) == whole_graph);
-    CHECK(capture.finish().code == GGUFSTEER_NOT_ARMED);
+    CHECK(hook.run(graph(range(0, 5))) == whole_graph);
+    CHECK(hook.finish().code == GGUFSTEER_NOT_ARMED);
 }
 
 void survives_null_pointers() {
-    ggufsteer_capture *capture = nullptr;
-    CHECK(ggufsteer_capture_create(nullptr, &capture) == GGUFSTEER_BAD_ARGUMENT);
-    CHECK(ggufsteer_capture_create(&accessors, nullptr) == GGUFSTEER_BAD_ARGUMENT);
+    ggufsteer_hook *hook = nullptr;
+    CHECK(ggufsteer_hook_create(nullptr, &hook) == GGUFSTEER_BAD_ARGUMENT);
+    CHECK(ggufsteer_hook_create(&accessors, nullptr) == GGUFSTEER_BAD_ARGUMENT);
     ggufsteer_accessors incomplete = accessors;
     incomplete.nrows = nullptr;
-    CHECK(ggufsteer_capture_create(&incomplete, &capture) == GGUFSTEER_BAD_ARGUMENT);
-    CHECK(ggufsteer_capture_arm(nullptr, nullptr) == GGUFSTEER_BAD_ARGUMENT);
-    CHECK(ggufsteer_capture_finish(nullptr, nullptr) == GGUFSTEER_BAD_ARGUMENT);
-    ggufsteer_capture_destroy(nullptr);
-    CHECK(!ggufsteer_capture_callback(nullptr, true, nullptr));
-    CHECK(ggufsteer_capture_callback(nullptr, false, nullptr));
+    CHECK(ggufsteer_hook_create(&incomplete, &hook) == GGUFSTEER_BAD_ARGUMENT);
+    CHECK(ggufsteer_hook_arm(nullptr, nullptr) == GGUFSTEER_BAD_ARGUMENT);
+    CHECK(ggufsteer_hook_finish(nullptr, nullptr) == GGUFSTEER_BAD_ARGUMENT);
+    ggufsteer_hook_destroy(nullptr);
+    CHECK(!ggufsteer_hook_callback(nullptr, true, nullptr));
+    CHECK(ggufsteer_hook_callback(nullptr, false, nullptr));
     CHECK(ggufsteer_abi() == GGUFSTEER_ABI);
 }
 
 }  // namespace
 
-void *operator new(size_t size) {
-    void *memory = allocated(size);
-    if (memory == nullptr) {
-        throw std::bad_alloc();
-    }
-    return memory;
-}
-void *operator new(size_t size, const std::nothrow_t &) noexcept { return allocated(size); }
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, size_t) noexcept { std::free(memory); }
-void operator delete(void *memory, const std::nothrow_t &) noexcept { std::free(memory); }
-
-int main() {
+void test_capture() {
     reads_the_wanted_rows_only();
     stores_where_it_is_told_to();
     clears_adds_copies_and_divides();
@@ -685,8 +549,4 @@ int main() {
     rows_that_no_step_looks_at_cost_nothing_of_their_own();
     reports_that_memory_is_short();
     survives_null_pointers();
-    if (failures == 0) {
-        std::puts("all native tests passed");
-    }
-    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
