@@ -1,11 +1,15 @@
 """The model that ships, and quantised copies of models."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import ggufsteer
 from ggufsteer.engine import builtin
-from ggufsteer.engine.builtin import builtin_model_path, quantise, resolve_model
+from ggufsteer.engine.builtin import builtin_model_path, builtin_vectors, quantise, resolve_model, resolve_vector
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.errors import EngineError, ModelError, SteerError
 
@@ -28,6 +32,43 @@ def test_a_download_is_not_tried(shipped: Path) -> None:
     with pytest.raises(SteerError, match="does not download") as caught:
         resolve_model("hf:someone/some-model:Q4_K_M")
     assert "-m" in caught.value.hint
+
+
+def test_a_vector_that_ships_has_a_name() -> None:
+    """With "builtin:" before it, it is one of ours; anything else is a path, whatever it is called."""
+    shipped = builtin_vectors()
+    assert list(shipped) == sorted(shipped)
+    assert {resolve_vector(f"builtin:{name}") for name in shipped} == set(shipped.values())
+    for path in ("happy", "happy.gguf", "builtin", "./builtin/happy.gguf", "C:\\vectors\\happy.gguf", ""):
+        assert resolve_vector(path) == Path(path)
+
+
+@pytest.mark.parametrize(("name", "near"), [("hapy", "did you mean 'builtin:happy'? "), ("", ""), ("../happy", "")])
+def test_a_vector_that_does_not_ship_is_refused(name: str, near: str) -> None:
+    """The error names the nearest and all that ship; no name leads out of the folder."""
+    with pytest.raises(SteerError, match=r"no vector 'builtin:.*' ships") as caught:
+        resolve_vector(f"builtin:{name}")
+    if near:
+        assert caught.value.hint.startswith(near)
+    assert caught.value.hint.endswith(f"these ship: {', '.join(builtin_vectors())}")
+
+
+def test_an_installation_without_vectors_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty list is no help."""
+    monkeypatch.setattr(builtin, "_VECTORS", tmp_path)
+    assert builtin_vectors() == {}
+    with pytest.raises(SteerError) as caught:
+        resolve_vector("builtin:happy")
+    assert "install ggufsteer again" in caught.value.hint
+
+
+def test_names_are_resolved_without_llama_cpp() -> None:
+    """A front end that only passes paths on stays light."""
+    code = (
+        "import sys; from ggufsteer.engine.builtin import *; resolve_model(None); sys.exit('llama_cpp' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(ggufsteer.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_other_quantisations_are_made_once(shipped: Path, tmp_path: Path) -> None:
