@@ -49,6 +49,7 @@ bool is_sound(const ggufsteer_edits &edits) {
 
 void Edits::set(const ggufsteer_edits *wanted) {
     steps.clear();  // nothing is half set if memory is short
+    came.clear();   // and no layer of the edits before is acted on
     report = success;
     n_tokens = 0;
     if (wanted == nullptr) {
