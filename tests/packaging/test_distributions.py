@@ -35,6 +35,7 @@ def test_the_source_archive_can_build_and_test_the_package() -> None:
         "recipes/happy.toml",
         "ggufsteer/demo/ggufsteer-demo-q8_0.gguf",
         "ggufsteer/demo/MODEL_CARD.md",
+        "ggufsteer/demo/vectors/happy.gguf",
         "tests/conftest.py",
     }
     assert wanted <= names_in_source_archive()
@@ -55,5 +56,6 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     assert sum(name.startswith("ggufsteer/recipes/") for name in names) >= 14
     assert sum(name.startswith("ggufsteer/_native/") for name in names) == 1
     assert "ggufsteer/demo/ggufsteer-demo-q8_0.gguf" in names
+    assert sum(name.startswith("ggufsteer/demo/vectors/") for name in names) == 6
     assert not [name for name in names if "__pycache__" in name]
     assert len(names) == len(set(names))

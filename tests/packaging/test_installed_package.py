@@ -43,6 +43,7 @@ def test_the_demo_model_and_its_card_are_in_the_package() -> None:
     assert [model.name for model in models] == ["ggufsteer-demo-q8_0.gguf"]
     assert 1_000_000 < models[0].stat().st_size <= 9_000_000
     assert (PACKAGE / "demo" / "MODEL_CARD.md").is_file()
+    assert len(list((PACKAGE / "demo" / "vectors").glob("*.gguf"))) == 6
 
 
 @installed_only
