@@ -98,7 +98,7 @@ def test_a_gate_opens_above_its_threshold_only(seed: int) -> None:
 
 
 @pytest.mark.parametrize("operation", [ablate, add, clamp])
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(seed=seeds, number=numbers)
 def test_each_row_is_treated_by_itself_and_the_input_stays(operation, seed: int, number: float) -> None:
     """No row depends on its neighbours; the same bits come out of it alone."""
