@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 
@@ -59,6 +59,15 @@ class Pace:
         return 1.0 - median(self.without) / median(self.with_meter)
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """A token whose text was not sent yet."""
+
+    token: int
+    n_bytes: int
+    expressions: Mapping[str, float]
+
+
 class Answering:
     """Reads one conversation and writes its answer."""
 
@@ -106,8 +115,7 @@ class Answering:
         self._n_answer = 0
         self._told_settings: Settings | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._pending: list[int] = []
-        self._pending_expressions: list[dict[str, float]] = []
+        self._pending: list[_Pending] = []
         self._last_progress = 0.0
 
     def run(self) -> Finished:
@@ -262,38 +270,38 @@ class Answering:
 
     def _tell(self, token: int, expressions: Mapping[str, float]) -> None:
         """Send the text that is complete with this token; a character may be spread over several."""
-        self._pending.append(token)
-        self._pending_expressions += [dict(expressions)] if expressions else []
         (piece,) = self._model.vocabulary.pieces([token])
+        self._pending.append(_Pending(token, len(piece), expressions))
         text = self._decoder.decode(piece)
-        waiting, _ = self._decoder.getstate()
-        if text and not waiting:
-            self._send(text)
+        n_waiting = len(self._decoder.getstate()[0])
+        n_kept = 0
+        while n_waiting > 0:
+            n_kept += 1
+            n_waiting -= self._pending[-n_kept].n_bytes
+        if text:
+            self._send(text, len(self._pending) - n_kept)
 
     def _flush(self) -> None:
         """Send what is left."""
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
-        if self._pending or text:
-            self._send(text)
+        if self._pending:
+            self._send(text, len(self._pending))
 
-    def _send(self, text: str) -> None:
-        names = self._pending_expressions[0] if self._pending_expressions else {}
-        means = {
-            name: sum(one[name] for one in self._pending_expressions) / len(self._pending_expressions) for name in names
-        }
-        settings = None if self._told_settings == self._settings else self._settings
+    def _send(self, text: str, n_tokens: int) -> None:
+        sent, self._pending = self._pending[:n_tokens], self._pending[n_tokens:]
+        readings = [pending.expressions for pending in sent if pending.expressions]
+        names = readings[0] if readings else ()
         self._emit(
             Wrote(
                 text=text,
-                tokens=tuple(self._pending),
-                settings=settings,
-                expressions=means,
+                tokens=tuple(pending.token for pending in sent),
+                settings=None if self._told_settings == self._settings else self._settings,
+                expressions={name: fmean(reading.get(name, 0.0) for reading in readings) for name in names},
                 n_context=self._session.n_tokens,
             )
         )
         self._told_settings = self._settings
-        self._pending, self._pending_expressions = [], []
 
     def _progress(self, n_done: int) -> None:
         """Tell how far a long prompt has been read, now and then.

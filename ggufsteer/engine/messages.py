@@ -54,6 +54,8 @@ class Segment(_Record):
 
     text: str
     settings: Settings = ()
+    n_tokens: int = 0
+    """How many of the turn's tokens it is; 0 where that is not known."""
 
 
 class Turn(_Record):

@@ -114,7 +114,7 @@ class TranscriptWriter:
         stretches = self._stretches(turns, continues) if model.has_chat_template else _plain_stretches(turns)
         tokens, stops = self._own_tokens(stretches)
         whole = model.tokenize_prompt("".join(stretch.text for stretch in stretches))
-        if _joined(model, tokens, special=True) != _joined(model, whole, special=True):
+        if _spelled(model, tokens, special=True) != _spelled(model, whole, special=True):
             # Cut into stretches, this vocabulary spells the text otherwise (a space in front of each, say).
             tokens, stops = whole, self._stops_by_bytes(whole, stretches)
         spans: list[Span] = []
@@ -171,7 +171,7 @@ class TranscriptWriter:
         for number, stretch in enumerate(stretches):
             turn = stretch.turn
             own = stretch.is_answer and turn.tokens
-            if own and _joined(model, turn.tokens).decode(errors="replace") == turn.content:
+            if own and _spelled(model, turn.tokens) == turn.content:
                 tokens += turn.tokens
             elif number == 0:
                 tokens += model.tokenize_prompt(stretch.text)
@@ -212,22 +212,26 @@ def _plain_stretches(turns: Sequence[Turn]) -> list[_Stretch]:
     return [stretch for stretch in stretches if stretch.text]
 
 
-def _joined(model: Model, tokens: Sequence[int], *, special: bool = False) -> bytes:
-    return b"".join(model.vocabulary.pieces(tokens, special=special))
+def _spelled(model: Model, tokens: Sequence[int], *, special: bool = False) -> str:
+    return b"".join(model.vocabulary.pieces(tokens, special=special)).decode("utf-8", errors="replace")
 
 
 def _answer_spans(model: Model, turn: Turn, tokens: Sequence[int], thoughts: ThoughtTracker) -> list[Span]:
     """Divide an answer's tokens by phase and by the settings that they were written under."""
     segments = turn.segments or (Segment(text=turn.content, settings=turn.settings),)
-    ends = list(accumulate(len(segment.text.encode()) for segment in segments))
+    pieces = model.vocabulary.pieces(tokens)
+    if sum(segment.n_tokens for segment in segments) == len(tokens):
+        sizes, ends = [1] * len(tokens), list(accumulate(segment.n_tokens for segment in segments))
+    else:
+        sizes = [len(piece) for piece in pieces]
+        ends = list(accumulate(len(segment.text.encode()) for segment in segments))
     labels: list[tuple[Phase, Settings]] = []
     place = 0
-    pairs = zip(model.vocabulary.pieces(tokens), model.vocabulary.pieces(tokens, special=True), strict=True)
-    for piece, spelled in pairs:
+    for size, spelled in zip(sizes, model.vocabulary.pieces(tokens, special=True), strict=True):
         segment = min(bisect_right(ends, place), len(segments) - 1)
         labels.append(("thinking" if thoughts.inside else "answer", segments[segment].settings))
         thoughts.feed(spelled.decode("utf-8", errors="replace"))
-        place += len(piece)
+        place += size
     spans = []
     for (phase, settings), group in groupby(zip(tokens, labels, strict=True), key=itemgetter(1)):
         spans.append(Span(tuple(token for token, _ in group), phase, settings))
