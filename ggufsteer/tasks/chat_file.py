@@ -1,0 +1,211 @@
+"""A conversation as a file: everything that is needed to go on with it, and to see how each answer came about.
+
+The file is JSON that says its own format and version. A damaged or foreign one is refused with file, key, value and
+mend; that the model or a vector is another one now is only remarked, because the words are still worth reading.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ggufsteer.engine.messages import LONGEST_LINE, Loaded, Policy, SamplingSettings, Segment, Settings
+from ggufsteer.errors import FileFormatError, SteerError
+from ggufsteer.files.atomic import write_text_atomically
+from ggufsteer.files.inputs import read_text
+from ggufsteer.tasks.converse import Conversation, EndReason, Message, Piece, Role
+from ggufsteer.tasks.equaliser import SliderRecord
+from ggufsteer.text import clean, nearest
+from ggufsteer.version import VERSION
+
+if TYPE_CHECKING:
+    from ggufsteer.tasks.chat import Chat
+
+FORMAT: Literal["ggufsteer conversation"] = "ggufsteer conversation"
+FORMAT_VERSION: Literal[1] = 1
+_LONGEST_VALUE_SHOWN = 60
+
+
+class Record(BaseModel):
+    """A part of a file: nothing unknown, nothing of another kind, no numbers that are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+_Record = TypeVar("_Record", bound=Record)
+
+
+class ModelRecord(Record):
+    """The model that was talked to."""
+
+    name: str
+    content_hash: str
+
+
+class MessageRecord(Record):
+    """One message; see `converse.Message`."""
+
+    id: int = Field(ge=1)
+    parent: int | None
+    role: Role
+    text: str
+    settings: Settings = ()
+    segments: tuple[Segment, ...] = ()
+    tokens: tuple[int, ...] = ()
+    expressions: tuple[tuple[str, dict[str, float]], ...] = ()
+    baseline: str = ""
+    baseline_expressions: tuple[tuple[str, dict[str, float]], ...] = ()
+    reason: EndReason | None = None
+
+
+class SavedChat(Record):
+    """The whole file."""
+
+    format: Literal["ggufsteer conversation"]
+    version: Literal[1]
+    program: str
+    model: ModelRecord | None
+    system: str
+    policy: Policy
+    sampling: SamplingSettings
+    equaliser: list[SliderRecord]
+    messages: list[MessageRecord]
+    head: int | None
+
+
+def save(chat: Chat, path: Path) -> None:
+    """Write a chat's conversation; raises `SteerError` when the file cannot be written."""
+    model = chat.model
+    saved = SavedChat(
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        program=f"ggufsteer {VERSION}",
+        model=None if model is None else ModelRecord(name=model.name, content_hash=model.content_hash),
+        system=chat.conversation.system,
+        policy=chat.policy,
+        sampling=chat.sampling,
+        equaliser=chat.equaliser.records(),
+        messages=[_record(message) for message in chat.conversation.messages],
+        head=None if chat.conversation.head is None else chat.conversation.head.id,
+    )
+    write_text_atomically(path, to_text(saved))
+
+
+def read(path: Path) -> tuple[SavedChat, Conversation]:
+    """Read a conversation.
+
+    Raises:
+        FileFormatError: The file cannot be read, is damaged, or is something else.
+    """
+    saved = from_text(SavedChat, read_text(path, LONGEST_LINE), str(path), FORMAT)
+    try:
+        conversation = Conversation.restored(saved.system, map(_message, saved.messages), saved.head)
+        _check_names(saved)
+    except SteerError as problem:
+        raise FileFormatError(f"{path}: {problem.message}", problem.hint) from problem
+    return saved, conversation
+
+
+def remarks(saved: SavedChat, model: Loaded | None) -> list[str]:
+    """Say what is otherwise than when the conversation was saved."""
+    if saved.model is None or model is None or saved.model.content_hash == model.content_hash:
+        return []
+    return [f"the conversation was held with another model: {clean(saved.model.name)}"]
+
+
+def to_text(record: Record) -> str:
+    """Write a record as JSON for people to read; ASCII only, so that no text in it can do anything to a terminal."""
+    return json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def from_text(kind: type[_Record], text: str, path: str, wanted: str) -> _Record:
+    """Read a record.
+
+    Args:
+        kind: What it is.
+        text: The whole file.
+        path: For the message.
+        wanted: What its "format" has to be.
+
+    Raises:
+        FileFormatError: It is no JSON, of another format, or a value is missing, unknown or of a wrong kind.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        # Of a foreign file it is said that it is one, not that a key is missing.
+        problem = next((one for one in problems if one["loc"] == ("format",)), problems[0])
+        raise FileFormatError(*_explained(kind, path, wanted, dict(problem))) from error
+
+
+def _explained(kind: type[Record], path: str, wanted: str, problem: dict[str, Any]) -> tuple[str, str]:
+    loc, value = problem["loc"], _shown(problem.get("input"))
+    key = ".".join(map(str, loc))
+    if problem["type"] == "json_invalid":
+        return f"{path}: is no JSON: {problem['msg']}", f"give a file of the format {wanted}"
+    if not loc or loc == ("format",):
+        seen = "has no format" if problem["type"] == "missing" else f"key format is {value}"
+        return f"{path}: is no {wanted}: {seen}", f'a file of this kind has "format": "{wanted}"'
+    if loc == ("version",):
+        return f"{path}: key version is {value}, this program reads {FORMAT_VERSION}", "update ggufsteer"
+    if problem["type"] == "missing":
+        return f"{path}: key {key} is missing", "save the file again"
+    if problem["type"] == "extra_forbidden":
+        known = nearest(str(loc[-1]), kind.model_fields) if len(loc) == 1 else None
+        mend = f"did you mean '{known}'?" if known else "take it out, or update ggufsteer"
+        return f"{path}: key {clean(key)} is unknown", mend
+    return f"{path}: key {clean(key)} is {value}: {problem['msg']}", "mend the value, or save the file again"
+
+
+def _shown(value: object) -> str:
+    text = clean(repr(value))
+    return text if len(text) <= _LONGEST_VALUE_SHOWN else text[:_LONGEST_VALUE_SHOWN] + "…"
+
+
+def _check_names(saved: SavedChat) -> None:
+    names = [record.vector for record in saved.equaliser]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise SteerError(
+                f"key equaliser.{number}.vector is '{clean(name)}' a second time", "give each its own name"
+            )
+
+
+def _record(message: Message) -> MessageRecord:
+    return MessageRecord(
+        id=message.id,
+        parent=message.parent,
+        role=message.role,
+        text=message.raw,
+        settings=message.settings,
+        segments=tuple(message.segments),
+        tokens=tuple(message.tokens),
+        expressions=_plain(message.expressions),
+        baseline=message.baseline,
+        baseline_expressions=_plain(message.baseline_expressions),
+        reason=message.reason,
+    )
+
+
+def _plain(pieces: list[Piece]) -> tuple[tuple[str, dict[str, float]], ...]:
+    return tuple((text, dict(expressions)) for text, expressions in pieces)
+
+
+def _message(record: MessageRecord) -> Message:
+    return Message(
+        id=record.id,
+        role=record.role,
+        raw=record.text,
+        parent=record.parent,
+        settings=record.settings,
+        segments=list(record.segments),
+        tokens=list(record.tokens),
+        expressions=[(clean(text), expressions) for text, expressions in record.expressions],
+        baseline=clean(record.baseline),
+        baseline_expressions=[(clean(text), expressions) for text, expressions in record.baseline_expressions],
+        reason=record.reason,
+    )

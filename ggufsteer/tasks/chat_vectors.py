@@ -1,0 +1,83 @@
+"""Which vectors the model's process should have, which it has, and what a chat calls them.
+
+A vector that was taken from the equaliser stays in the process while earlier messages were written under it. It sends
+nothing and draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggufsteer.engine.messages import Band, Settings
+from ggufsteer.errors import SteerError
+from ggufsteer.files.gguf import VECTOR_LIMITS, read_header
+from ggufsteer.tasks.equaliser import SliderRecord, name_for
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A vector that the process should have."""
+
+    path: str
+    strength: float | None = None
+    """Where its slider begins; None for the recommended strength."""
+    record: SliderRecord | None = None
+    """How its slider was kept in a file, if it was."""
+
+
+class VectorShelf:
+    """The vectors of the model's process, by the names that the chat chose."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, Wanted] = {}
+        self._confirmed: set[str] = set()
+
+    @property
+    def pending(self) -> set[str]:
+        """Names of those that the process has not answered for."""
+        return set(self.wanted) - self._confirmed
+
+    def put(self, wanted: Wanted, name: str | None = None) -> str:
+        """Want a vector; gives its name, which is made from the file's unless one is given."""
+        chosen = name_for(_title(wanted.path), self.wanted) if name is None else name
+        self.wanted[chosen] = wanted
+        self._confirmed.discard(chosen)
+        return chosen
+
+    def confirm(self, name: str) -> Wanted | None:
+        """Note that the process has a vector; gives None for one that is not wanted any more."""
+        if name in self.wanted:
+            self._confirmed.add(name)
+        return self.wanted.get(name)
+
+    def drop(self, name: str) -> None:
+        """Want a vector no longer."""
+        self.wanted.pop(name, None)
+        self._confirmed.discard(name)
+
+    def lose_all(self) -> None:
+        """Note that the process is a new one, without any vector."""
+        self._confirmed.clear()
+
+    def hidden(self, path: str, shown: Collection[str]) -> str | None:
+        """Find a vector of this file that the process has although no slider shows it."""
+        return next((name for name, one in self.wanted.items() if one.path == path and name not in shown), None)
+
+    def available(self, settings: Settings) -> Settings:
+        """Leave out what names a vector that the process does not have."""
+        return tuple(self._without_lost_condition(band) for band in settings if band.vector in self._confirmed)
+
+    def _without_lost_condition(self, band: Band) -> Band:
+        lost = band.condition is not None and band.condition not in self._confirmed
+        return band.model_copy(update={"condition": None}) if lost else band
+
+
+def _title(path: str) -> str:
+    """Give the name that a vector's file tells, or else that of the file; what is wrong with it the process says."""
+    try:
+        title = read_header(path, VECTOR_LIMITS).metadata.get("ggufsteer.name")
+    except SteerError:
+        title = None
+    return title if isinstance(title, str) and title.strip() else Path(path).stem
