@@ -113,7 +113,8 @@ class AnswerView(Vertical):
 
     DEFAULT_CSS = """
     AnswerView { height: auto; }
-    AnswerView > .heading { height: 1; color: $text-success; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
+    AnswerView > .heading { height: 1; color: $text-success; text-style: bold; }
+    AnswerView > .heading { text-wrap: nowrap; text-overflow: ellipsis; }
     AnswerView > .columns { height: auto; padding-left: 2; }
     .-stacked AnswerView > .columns { layout: vertical; }
     AnswerView .baseline { margin-left: 2; }

@@ -1,4 +1,4 @@
-"""How strongly each piece of an answer expresses a concept, as colours, as numbers, and as marks for who sees no colours.
+"""How strongly each piece of an answer expresses a concept: as colours, as numbers, and as marks that need no colours.
 
 It decides the scale: blue for the negative side of the concept (0 and below), white between the two, orange for the
 positive side (1 and above). Bold and underlined say the same without a colour. It knows pieces and numbers, no models.

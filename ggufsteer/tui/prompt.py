@@ -66,7 +66,7 @@ class PromptArea(TextArea):
 
     DEFAULT_CSS = """
     PromptArea { height: auto; max-height: 10; min-height: 1; border: none; padding: 0 1; }
-    PromptArea.-short { max-height: 4; }
+    PromptArea:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "send"),
@@ -94,6 +94,8 @@ class PromptArea(TextArea):
 
     def __init__(self, complete: Complete, completions: Completions) -> None:
         super().__init__(soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False)
+        # A blinking cursor is a redraw twice a second over ssh.
+        self.cursor_blink = False
         self._complete = complete
         self._completions = completions
         self._history: list[str] = []
@@ -122,7 +124,7 @@ class PromptArea(TextArea):
         return [] if found == [text] else found
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
-        # TextArea takes Enter for itself before bindings are asked. Its own handler runs after this one, unless prevented.
+        # TextArea takes Enter for itself before bindings are asked; its own handler runs after this one.
         if event.key == "enter":
             event.stop()
             event.prevent_default()

@@ -101,7 +101,7 @@ class SliderRow(Widget, can_focus=True):
         super().__init__()
         self.view = view
         self._typed: str | None = None
-        self._dragged = False
+        self._dragged: Track | None = None
         self._signs = terminal.signs()
 
     @property
@@ -123,7 +123,8 @@ class SliderRow(Widget, can_focus=True):
         if self.size.height > 1:
             first = self._first_line(max(self.size.width - 2, 8))
             return Content.assemble(first, "\n  ", *drawn)
-        return Content.assemble(self._name_part(self._name_width()), " ", self._number_part(), " ", *drawn, " ", self._tags_part())
+        name = self._name_part(self._name_width())
+        return Content.assemble(name, " ", self._number_part(), " ", *drawn, " ", self._tags_part())
 
     def _first_line(self, width: int) -> Content:
         """Name on the left, tags and number on the right: the first of two lines."""
@@ -161,7 +162,7 @@ class SliderRow(Widget, can_focus=True):
     def _track_now(self) -> Track:
         right = 1 if self.size.height > 1 else _OPERATION_WIDTH + 4
         width = max(self.size.width - self._track_left() - right, NARROWEST)
-        return Track(width, self.view.recommended, self.view.maximum)
+        return Track(width, self.view.recommended, self.view.maximum, self.view.strength)
 
     def _move(self, strength: float) -> None:
         self.post_message(self.Moved(self.view.name, round(strength, 4)))
@@ -238,19 +239,20 @@ class SliderRow(Widget, can_focus=True):
         """Set the strength where the track was pressed, and follow the mouse from there."""
         if event.button != 1 or not self._on_track(event.x, event.y):
             return
-        self._dragged = True
+        # The range may follow the strength; under the mouse it stays.
+        self._dragged = self._track_now()
         self.capture_mouse()
-        self._move_to(event.x)
+        self._move_to(self._dragged, event.x)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Follow the mouse."""
-        if self._dragged:
-            self._move_to(event.x)
+        if self._dragged is not None:
+            self._move_to(self._dragged, event.x)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
         """Let go."""
-        if self._dragged:
-            self._dragged = False
+        if self._dragged is not None:
+            self._dragged = None
             self.release_mouse()
             event.stop()
 
@@ -273,7 +275,7 @@ class SliderRow(Widget, can_focus=True):
         left = self._track_left()
         return left <= x < left + self._track_now().width and (self.size.height == 1 or y == 1)
 
-    def _move_to(self, x: int) -> None:
-        strength = self._track_now().value(x - self._track_left())
+    def _move_to(self, track: Track, x: int) -> None:
+        strength = track.value(x - self._track_left())
         if strength != self.view.strength:
             self._move(strength)

@@ -25,3 +25,13 @@ def ascii_only(environment: Mapping[str, str] | None = None) -> bool:
 def signs() -> track.Signs:
     """Return the characters for tracks on this terminal."""
     return track.ASCII if ascii_only() else track.UNICODE
+
+
+def is_light(environment: Mapping[str, str] | None = None) -> bool:
+    """Say whether the terminal told that its background is light; most tell nothing.
+
+    >>> is_light({"COLORFGBG": "0;15"}), is_light({"COLORFGBG": "15;0"}), is_light({})
+    (True, False, False)
+    """
+    variables = os.environ if environment is None else environment
+    return variables.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")

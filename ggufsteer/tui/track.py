@@ -57,16 +57,18 @@ class Track:
         width: Columns; an even one gives its last column away, so that there is a middle.
         recommended: The strength that is marked as the recommended one, on both sides.
         maximum: The largest strength that was measured to stay fluent; None draws no mark for it.
+        reach: A strength that the range must hold, such as the present one.
     """
 
     width: int
     recommended: float = 1.0
     maximum: float | None = None
+    reach: float = 0.0
 
     @property
     def span(self) -> float:
         """The strength at the right end; the left end is as far on the other side."""
-        return max(2.0, 1.5 * abs(self.recommended), 1.5 * (self.maximum or 0.0))
+        return max(2.0, 1.5 * abs(self.recommended), 1.5 * (self.maximum or 0.0), abs(self.reach))
 
     @property
     def centre(self) -> int:
