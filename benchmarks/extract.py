@@ -17,15 +17,14 @@ from typing import Any
 import _peers
 import _workloads
 from _bench import Bench, extract_here, extract_whole, in_turns
+from _options import BUILTIN, model_path, positive
 from _processes import Cost
-from _random_models import DEFAULT_FOLDER, SHAPES, random_model
+from _random_models import DEFAULT_FOLDER, SHAPES
 from _reporting import print_json, print_table
 
-from ggufsteer.engine.builtin import resolve_model
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.errors import SteerError
 
-BUILTIN = "builtin"
 DEFAULT_MODELS = (BUILTIN, "smollm2-135m")
 MANY_PAIRS, FEW_PAIRS = 20_000, 200
 QUICK_PCA = 512
@@ -215,9 +214,9 @@ def _peak(costs: Iterable[Cost]) -> str:
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeat", type=_positive, default=5, metavar="N", help="rounds of each comparison (5)")
-    parser.add_argument("-t", "--threads", type=_positive, default=2, metavar="N", help="CPU threads (2)")
-    parser.add_argument("--pairs", type=_positive, default=100, metavar="N", help="pairs in each workload (100)")
+    parser.add_argument("--repeat", type=positive, default=5, metavar="N", help="rounds of each comparison (5)")
+    parser.add_argument("-t", "--threads", type=positive, default=2, metavar="N", help="CPU threads (2)")
+    parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs in each workload (100)")
     known = f"{BUILTIN}, {', '.join(SHAPES)}"
     parser.add_argument("-m", "--model", action="append", metavar="MODEL", help=f"GGUF files, or of {known}")
     parser.add_argument("--models", type=Path, default=DEFAULT_FOLDER, metavar="DIR", help="where random models are")
@@ -232,26 +231,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.llama_bench = _peers.find_program(options.llama_bench, _peers.BENCH, beside=options.peer)
         options.suffixes = _workloads.read_suffixes(options.suffixes) if options.suffixes else None
         names = options.model or (BUILTIN, *SHAPES) if options.full else options.model or DEFAULT_MODELS
-        options.model = {name: _model_path(name, options.models) for name in names}
+        options.model = {name: model_path(name, options.models) for name in names}
     except SteerError as error:
         parser.error(str(error))
     options.tables = options.tables.split(",")
     if unknown := [name for name in options.tables if name not in TABLES]:
         parser.error(f"there is no table {unknown[0]!r} (give some of {', '.join(TABLES)})")
     return options
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
-
-
-def _model_path(name: str, folder: Path) -> Path:
-    path = random_model(name, folder) if name in SHAPES else resolve_model(name)
-    if not path.is_file():
-        raise SteerError(f"there is no model {name}", f"give a GGUF file, {BUILTIN}, or one of {', '.join(SHAPES)}")
-    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

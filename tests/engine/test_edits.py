@@ -528,3 +528,12 @@ def test_equal_steering_is_no_change_and_edits_alone_do_not_touch_llama_cpp(
         context.set_steering(None)
         context.clear()
     assert context.steering_key == b""
+
+
+@both_readers
+def test_layers_behind_an_early_stop_are_not_missed(tiny: Model, reader: str) -> None:
+    """Reading ends the graph after its deepest layer; what was to be done above that cannot be done, and need not."""
+    seen = states(tiny, MIXED, reader)
+    with edited(tiny, MIXED):
+        read = capture(tiny, PROBE, [1], pool=False, callback=reader)  # type: ignore[call-overload]
+    assert np.array_equal(read[0][:, 0], seen[1])
