@@ -116,9 +116,7 @@ class AnswerView(Vertical):
     AnswerView > .heading { height: 1; color: $text-success; text-style: bold; }
     AnswerView > .heading { text-wrap: nowrap; text-overflow: ellipsis; }
     AnswerView > .columns { height: auto; padding-left: 2; }
-    .-stacked AnswerView > .columns { layout: vertical; }
-    AnswerView .baseline { margin-left: 2; }
-    .-stacked AnswerView .baseline { margin-left: 0; }
+    AnswerView .baseline { margin-right: 2; }
     """
 
     def __init__(self, message_id: int) -> None:
@@ -144,7 +142,7 @@ class AnswerView(Vertical):
             self.baseline = AnswerColumn("baseline")
             self.baseline.add_class("baseline")
             self.steered.entitle("steered")
-            await self._columns.mount(self.baseline)
+            await self._columns.mount(self.baseline, before=self.steered)
         elif not wanted and self.baseline is not None:
             await self.baseline.remove()
             self.baseline = None

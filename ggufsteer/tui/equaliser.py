@@ -22,7 +22,7 @@ from ggufsteer.tui.track import stepped
 
 _TITLE = (
     "[b]Equaliser[/b]  [@click=app.ask('/add ')]\\[a] add[/]  [@click=app.ask('/preset ')]\\[p] presets[/]"
-    "  [@click=app.reset_all]\\[R] all to 0[/]"
+    "  [@click=app.reset_all]\\[R] reset[/]"
 )
 _EMPTY = "No vectors yet. Press a, or write /add FILE."
 
@@ -53,9 +53,6 @@ class EqualiserPanel(Vertical):
     EqualiserPanel > #sliders { height: auto; max-height: 4; scrollbar-size-vertical: 1; }
     EqualiserPanel SliderRow { height: 1; }
     EqualiserPanel SliderRow:focus { background: $boost; }
-    .-wide EqualiserPanel { width: 44; height: 1fr; max-height: 100%; }
-    .-wide EqualiserPanel > #sliders { height: 1fr; max-height: 100%; }
-    .-wide EqualiserPanel SliderRow { height: 2; margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "slider above", key_display="↑"),

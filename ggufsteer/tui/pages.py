@@ -14,6 +14,8 @@ from textual.widgets import Static
 
 from ggufsteer.text import clean
 
+_KEYS = ("Esc closes", "c copies, Esc closes", "1 and 2 copy, Esc closes")
+
 
 class Page(ModalScreen[None]):
     """A page of sections, each with a heading; Esc closes it."""
@@ -28,11 +30,12 @@ class Page(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f1", "dismiss", "close"),
-        Binding("c,ctrl+y", "copy", "copy"),
+        Binding("c,ctrl+y,1", "copy(0)", "copy"),
+        Binding("2", "copy(1)", "copy the second part"),
     ]
 
-    def __init__(self, title: str, sections: Sequence[tuple[str, str]], *, copied: str = "") -> None:
-        """Take the sections as (heading, text), and what `c` copies, if anything."""
+    def __init__(self, title: str, sections: Sequence[tuple[str, str]], *, copied: Sequence[str] = ()) -> None:
+        """Take the sections as (heading, text), and what the keys 1 and 2 copy, if anything."""
         super().__init__()
         self._page_title = title
         self._sections = sections
@@ -42,17 +45,17 @@ class Page(ModalScreen[None]):
         """A box that scrolls."""
         with Vertical() as box:
             box.border_title = Content(clean(self._page_title))
-            box.border_subtitle = Content("c copies, Esc closes" if self.copied else "Esc closes")
+            box.border_subtitle = Content(_KEYS[len(self.copied)])
             with VerticalScroll() as scroll:
                 for heading, text in self._sections:
                     yield Static(Content(clean(heading)), classes="heading", markup=False)
                     yield Static(Content(clean(text)), classes="text", markup=False)
         self.call_after_refresh(scroll.focus)
 
-    def action_copy(self) -> None:
+    def action_copy(self, place: int) -> None:
         """Copy what the page is about, through the terminal."""
-        if self.copied:
-            self.app.copy_to_clipboard(self.copied)
+        if place < len(self.copied):
+            self.app.copy_to_clipboard(self.copied[place])
             self.app.notify("copied", markup=False, timeout=2)
 
 
@@ -70,4 +73,5 @@ def keys_of(bindings: Iterable[BindingType]) -> str:
             keys = merged.setdefault(binding.description, [])
             if shown not in keys:
                 keys.append(shown)
-    return "\n".join(f"{' '.join(keys):<15}{description}" for description, keys in merged.items())
+    width = max(15, *(len(" ".join(keys)) + 2 for keys in merged.values()))
+    return "\n".join(f"{' '.join(keys):<{width}}{description}" for description, keys in merged.items())

@@ -22,7 +22,7 @@ from ggufsteer.text import clean
 Complete = Callable[[str], list[str]]
 """Takes what was typed, gives whole lines that could be meant."""
 
-_SHOWN = 6
+_SHOWN = 4
 """Completions that are shown at once."""
 
 
@@ -158,7 +158,9 @@ class PromptArea(TextArea):
         if not self._completions.lines:
             self._completions.offer(self._completions_of(self.text))
         if self._completions.lines:
-            self.fill(self._completions.lines[self._completions.chosen])
+            chosen = self._completions.lines[self._completions.chosen]
+            # A command whose next word can be completed too gets the space before it.
+            self.fill(f"{chosen} " if " " not in chosen and self._complete(f"{chosen} ") else chosen)
 
     def action_up(self) -> None:
         """Choose the completion above, go up a line, or back in the history."""

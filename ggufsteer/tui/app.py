@@ -1,0 +1,383 @@
+"""The chat screen: what is where, which key does what, and the way between the widgets and the chat's controller.
+
+It decides nothing about the conversation: keys become calls of `Chat`, and what `Chat` tells becomes widgets. Events of
+the model's process come from another thread; they wait in line here and are handled on the screen's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.actions import SkipAction
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Static
+
+from ggufsteer.engine.messages import Event
+from ggufsteer.errors import EngineError, SteerError
+from ggufsteer.tasks import chat_commands
+from ggufsteer.tasks.chat import Chat
+from ggufsteer.tasks.notices import Notice, State
+from ggufsteer.tui import meter, terminal
+from ggufsteer.tui.answer import MeterView
+from ggufsteer.tui.drawing import NoticeBoard
+from ggufsteer.tui.equaliser import EqualiserPanel
+from ggufsteer.tui.inbox import Inbox
+from ggufsteer.tui.leaving import restore_on_signals
+from ggufsteer.tui.pages import Page, keys_of
+from ggufsteer.tui.prompt import Prompt, PromptArea
+from ggufsteer.tui.slider import SliderRow
+from ggufsteer.tui.slider_form import SliderForm
+from ggufsteer.tui.status import Situation, StatusBar
+from ggufsteer.tui.transcript import Transcript
+
+MakeChat = Callable[[Callable[[Event], None], Callable[[Notice], None]], Chat]
+"""Makes a chat of what takes the events of the model's process (from any thread), and what takes the chat's notices."""
+
+_LONGEST_ANSWER_OF_A_COMMAND = 8
+"""Lines; more get a page of their own."""
+_SECONDS_TO_CONFIRM = 3.0
+_WELCOME = "Write a message, Enter sends. F1 shows all keys and commands, F2 goes to the sliders, Esc stops an answer."
+
+
+class ChatScreen(App[int]):
+    """The screen of `ggufsteer chat`."""
+
+    TITLE = "ggufsteer"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #body { height: 1fr; layout: vertical; }
+    .-wide #body { layout: horizontal; }
+    #meter { height: 1; padding: 0 1; display: none; text-wrap: nowrap; }
+    .-low PromptArea { max-height: 3; }
+    .-wide EqualiserPanel { width: 46; height: 1fr; max-height: 100%; }
+    .-wide EqualiserPanel > #sliders { height: 1fr; max-height: 100%; }
+    .-wide EqualiserPanel SliderRow { height: 2; margin-bottom: 1; }
+    .-stacked AnswerView > .columns { layout: vertical; }
+    .-stacked AnswerView .baseline { margin-right: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "stop the answer at once", priority=True),
+        Binding("f1", "help", "this page", priority=True),
+        Binding("f2,ctrl+g", "switch_focus", "between the message and the sliders", priority=True),
+        Binding("ctrl+r", "regenerate", "answer the last question again", priority=True),
+        Binding("alt+left", "branch(-1)", "the version before", priority=True),
+        Binding("alt+right", "branch(1)", "the next version", priority=True),
+        Binding("ctrl+z", "undo", "take back the last question", priority=True),
+        Binding("ctrl+y", "copy", "copy the last answer", priority=True),
+        Binding("ctrl+b", "compare", "A/B: baseline and steered side by side", priority=True),
+        Binding("ctrl+l", "meter", "meter: how strongly each word expresses a concept", priority=True),
+        Binding("f3", "concept", "meter: next concept", priority=True),
+        Binding("f4", "numbers", "meter: numbers or colours alone", priority=True),
+        Binding("ctrl+e", "commands", "command lines for what is set now", priority=True),
+        Binding("ctrl+t", "theme", "dark or light", priority=True),
+        Binding("ctrl+q", "leave", "quit", priority=True),
+        Binding("ctrl+c", "interrupt", "copy what is selected; twice: quit", priority=True),
+    ]
+
+    def __init__(self, make_chat: MakeChat) -> None:
+        super().__init__()
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-stacked"), (70, "-normal"), (100, "-wide")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+        self.animation_level = "none"
+        self.inbox = Inbox()
+        self.board = NoticeBoard()
+        self.chat = make_chat(self.inbox.put, self.board.put)
+        self.failure: Exception | None = None
+        self.transcript = Transcript()
+        self.panel = EqualiserPanel(self.chat.equaliser)
+        self.prompt = Prompt(self._complete)
+        self.status = StatusBar()
+        self._legend = Static(id="meter", markup=False)
+        self._concept = 0
+        self._numbers = False
+        self._leaving = False
+
+    def compose(self) -> ComposeResult:
+        """The conversation and the sliders, the meter's legend, the prompt, the status line."""
+        with Container(id="body"):
+            yield self.transcript
+            yield self.panel
+        yield self._legend
+        yield self.prompt
+        yield self.status
+
+    async def on_mount(self) -> None:
+        """Begin: what has come until now is drawn."""
+        self.theme = "textual-light" if terminal.is_light() else "textual-dark"
+        restore_on_signals(self.exit)
+        self.prompt.set_class(terminal.ascii_only(), "-ascii")
+        self.prompt.area.focus()
+        await self.transcript.remark("info", _WELCOME)
+        self.set_interval(1.0, self._tick)
+        self.set_interval(1 / 30, self._work)
+
+    # -- what comes from the model ------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Handle what has come from the model's process, and draw what the chat tells of it.
+
+        Thirty times a second: the eye takes that for at once, and a fast model cannot crowd out the keys.
+        """
+        for event in self.inbox.taken():
+            self.status.gauge.take(event)
+            self.chat.handle(event)
+        if self.board.waiting:
+            await self._draw()
+        self._tell_status()
+
+    async def _draw(self) -> None:
+        """Draw what the chat has told."""
+        self._look_at_chat()
+        await self.board.draw(self.chat, self.transcript, self.panel)
+        draft = self.board.take_draft()
+        if draft is not None:
+            self.prompt.area.fill(draft)
+            self.prompt.area.focus()
+        if self.board.quit_wanted:
+            self.action_leave()
+
+    def _look_at_chat(self) -> None:
+        """Take over what commands and files may have changed."""
+        chat = self.chat
+        self.panel.equaliser = chat.equaliser
+        head = chat.conversation.head
+        busy = chat.state in (State.ANSWERING, State.STOPPING)
+        self.transcript.writing = head.id if head is not None and busy else None
+        self.transcript.compare = chat.compare
+        self.transcript.model_name = chat.model.name if chat.model is not None else "model"
+        names = [slider.name for slider in chat.equaliser.sliders]
+        self._concept %= max(len(names), 1)
+        shown = names[self._concept] if chat.meter and names else ""
+        self.transcript.meter = MeterView(shown, numbers=self._numbers)
+        self._legend.display = chat.meter
+        cost = self.status.gauge.meter_cost
+        self._legend.update(meter.legend(names, self._concept, numbers=self._numbers, cost=cost))
+
+    def _tell_status(self) -> None:
+        chat = self.chat
+        name = chat.model.name if chat.model is not None else ""
+        self.status.tell(Situation(chat.state, name, chat.policy, chat.meter, chat.compare, self.inbox.silent_seconds))
+
+    def _tick(self) -> None:
+        self.chat.tick()
+
+    # -- what comes from the person -----------------------------------------------------------------------------------
+
+    def _complete(self, text: str) -> list[str]:
+        return chat_commands.complete(self.chat, text)
+
+    async def on_prompt_area_submitted(self, event: PromptArea.Submitted) -> None:
+        """Send a message, or carry out a command."""
+        self.transcript.to_end()
+        if event.text.startswith("/"):
+            await self._carry_out(event.text)
+            self.prompt.give_back()
+        elif not self.chat.send(event.text) and not self.prompt.area.text:
+            # Refused, and told why: nothing that was written gets lost.
+            self.prompt.area.fill(event.text)
+        await self._draw()
+
+    async def _carry_out(self, line: str) -> None:
+        try:
+            answer = chat_commands.run(self.chat, line)
+        except SteerError as problem:
+            await self.transcript.remark("error", f"{problem.message}\n{problem.hint}".strip())
+            return
+        if len(answer) > _LONGEST_ANSWER_OF_A_COMMAND:
+            text = "\n".join(answer)
+            self.push_screen(Page(line, [("", text)], copied=(text,)))
+        elif answer:
+            await self.transcript.remark("info", "\n".join(answer))
+
+    def on_prompt_area_page(self, event: PromptArea.Page) -> None:
+        """Scroll the conversation, away from its end or back to it."""
+        if event.step < 0:
+            self.transcript.scroll_page_up(animate=False)
+        else:
+            self.transcript.scroll_page_down(animate=False)
+
+    def on_equaliser_panel_changed(self) -> None:
+        """Tell the chat that something steers otherwise."""
+        self.chat.settings_changed()
+
+    async def on_equaliser_panel_refused(self, event: EqualiserPanel.Refused) -> None:
+        """Say why."""
+        await self.transcript.remark("error", f"{event.problem.message}\n{event.problem.hint}".strip())
+
+    def on_equaliser_panel_wanted(self, event: EqualiserPanel.Wanted) -> None:
+        """Open a slider's form, or remove its vector."""
+        if event.what == "remove":
+            self.chat.remove_vector(event.name)
+        elif event.what == "open":
+            self.push_screen(SliderForm(self.chat.equaliser, event.name), self._form_closed)
+
+    def _form_closed(self, changed: bool | None) -> None:
+        if changed:
+            self.chat.settings_changed()
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    def action_stop(self) -> None:
+        """Stop the answer; where nothing is written, Esc means what the widget makes of it."""
+        if self.chat.state is not State.ANSWERING:
+            raise SkipAction
+        self.chat.stop()
+
+    def action_help(self) -> None:
+        """Show or close the help, which is made of the tables of keys and commands."""
+        if isinstance(self.screen, Page):
+            self.screen.dismiss()
+            return
+        self.push_screen(
+            Page(
+                "Help",
+                [
+                    ("Everywhere", keys_of(self.BINDINGS)),
+                    ("In the message", keys_of(PromptArea.BINDINGS)),
+                    ("On a slider", keys_of([*SliderRow.BINDINGS, *EqualiserPanel.BINDINGS]) + "\n" + _ON_A_SLIDER),
+                    ("Commands", chat_commands.help_text()),
+                ],
+            )
+        )
+
+    def action_switch_focus(self) -> None:
+        """Go from the message to the sliders, or back."""
+        if not self.prompt.area.has_focus or not self.panel.focus_row():
+            self.prompt.area.focus()
+
+    def action_ask(self, beginning: str) -> None:
+        """Begin a command for the person."""
+        self.prompt.ask(beginning)
+
+    def action_regenerate(self) -> None:
+        """Answer again."""
+        self.transcript.to_end()
+        self.chat.regenerate()
+
+    def action_branch(self, step: int) -> None:
+        """Go to another version."""
+        self.chat.switch_branch(step)
+
+    def action_undo(self) -> None:
+        """Take back the last question; while something is being written, the last change of that."""
+        if self.prompt.area.has_focus and self.prompt.area.text:
+            raise SkipAction
+        self.chat.undo()
+
+    def action_copy(self) -> None:
+        """Copy the last answer, through the terminal."""
+        if isinstance(self.screen, Page):
+            raise SkipAction
+        answer = self.chat.conversation.last_answer
+        if answer is not None:
+            self.copy_to_clipboard(answer.text)
+            self.status.flash("copied the last answer")
+
+    async def action_compare(self) -> None:
+        """Answer with and without steering from now on, or no longer."""
+        self.chat.compare = not self.chat.compare
+        await self._draw_all()
+
+    async def action_meter(self) -> None:
+        """Turn the meter on or off."""
+        self.chat.meter = not self.chat.meter
+        self.chat.settings_changed()
+        await self._draw_all()
+
+    async def action_concept(self) -> None:
+        """Colour by the next concept."""
+        self._concept += 1
+        await self._draw_all()
+
+    async def action_numbers(self) -> None:
+        """Show numbers or none."""
+        self._numbers = not self._numbers
+        await self._draw_all()
+
+    async def _draw_all(self) -> None:
+        self._look_at_chat()
+        await self.transcript.show(self.chat.conversation)
+
+    def action_reset_all(self) -> None:
+        """Set all sliders to 0."""
+        self.panel.action_reset_all()
+
+    def action_commands(self) -> None:
+        """Show the command lines of stock llama.cpp and of ggufsteer that do what is set now."""
+        stock, own = self.chat.llama_command()
+        if not isinstance(self.screen, Page):
+            sections = [("1  Stock llama.cpp", stock), ("2  ggufsteer", own)]
+            self.push_screen(Page("Command lines", sections, copied=(stock, own)))
+
+    def action_theme(self) -> None:
+        """Change between dark and light."""
+        self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
+
+    def action_leave(self) -> None:
+        """Quit."""
+        self.exit(int(self.chat.exit_code))
+
+    def action_interrupt(self) -> None:
+        """Copy what is selected; else stop the answer, and quit when it is pressed again soon."""
+        selected = self.prompt.area.selected_text or self.screen.get_selected_text()
+        if selected:
+            self.copy_to_clipboard(selected)
+            self.status.flash("copied")
+            return
+        if self._leaving:
+            self.action_leave()
+            return
+        self._leaving = True
+        self.set_timer(_SECONDS_TO_CONFIRM, self._stay)
+        if self.chat.state is State.ANSWERING:
+            self.chat.stop()
+        self.status.flash("ctrl+c again quits", _SECONDS_TO_CONFIRM)
+
+    def _stay(self) -> None:
+        self._leaving = False
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _fatal_error(self) -> None:
+        """Leave after a mistake in this program; whoever ran the screen says what it was.
+
+        Textual would print all local variables, and with them texts of the model as they came.
+        """
+        self.failure = self._exception
+        self._close_messages_no_wait()
+
+
+_ON_A_SLIDER = """\
+0-9 -          type a number; Enter takes it, Esc drops it
+mouse          press or drag on the track, wheel for steps; near 0 it snaps to 0
+On the track: + or ┴ recommended, # or ╫ the largest that stays fluent; ! beyond it; M mute, S solo, * narrowed"""
+
+
+def run_screen(make_chat: MakeChat) -> int:
+    """Run the chat until the person leaves; the terminal is then as it was before, and the model's process is gone.
+
+    Args:
+        make_chat: Makes the chat that is driven and drawn.
+
+    Returns:
+        The exit code to leave with.
+
+    Raises:
+        SteerError: The model's process could not be started, or the screen itself failed.
+    """
+    screen = ChatScreen(make_chat)
+    try:
+        # Before the screen takes over: a process inherits the terminal as it is now.
+        screen.chat.start()
+        code = screen.run()
+    finally:
+        screen.chat.close()
+    if screen.failure is not None:
+        name = type(screen.failure).__name__
+        raise EngineError(
+            f"the chat's screen failed: {name}: {screen.failure}", "`chat --plain` does without it"
+        ) from (screen.failure)
+    return screen.return_code or 0 if code is None else code
