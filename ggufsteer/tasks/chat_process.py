@@ -83,14 +83,12 @@ class ChatProcess:
         """Start the process, and have it load the model and the vectors."""
         for path, strength in self.options.vectors:
             self._shelf.put(Wanted(path, strength))
-        self._worker.start()
-        self._load_all()
+        self._begin_process(self._worker.start)
 
     def restart(self) -> None:
         """Start a new process; the conversation and the sliders stay."""
         self._end_running("died")
-        self._worker.restart()
-        self._load_all()
+        self._begin_process(self._worker.restart)
 
     def close(self) -> None:
         """End the process; nothing is said any more."""
@@ -120,6 +118,10 @@ class ChatProcess:
         for kind, take in self._HANDLERS.items():
             if isinstance(event, kind):
                 take(self, event)
+
+    def draft(self, text: str) -> None:
+        """Give the person a text to be changed and sent."""
+        self._tell(Draft(clean(text)))
 
     def say(self, level: Level, text: str, hint: str = "") -> None:
         """Tell the person something; what came from outside is cleaned here."""
@@ -157,6 +159,16 @@ class ChatProcess:
         settings = self.equaliser.settings()
         available = self._shelf.available
         self._send(running.request(settings, self.policy, self.sampling, available, meter=self.meter))
+
+    def _begin_process(self, begin: Callable[[], None]) -> None:
+        try:
+            begin()
+        except SteerError as problem:
+            self.exit_code = problem.exit_code
+            self.say("error", problem.message, problem.hint)
+            self._break()
+        else:
+            self._load_all()
 
     def _load_all(self) -> None:
         self.model = None
@@ -243,6 +255,8 @@ class ChatProcess:
         self.say("info", f"{tokens}; the process has {memory:,.0f} MiB and runs for {minutes:.0f} minutes")
 
     def _on_failed(self, event: Failed) -> None:
+        if self.state is State.BROKEN:
+            return  # without a model every request fails; the reason was said
         self.say("error", event.message, event.hint)
         if event.request == "load":
             self.exit_code = event.exit_code
@@ -260,7 +274,7 @@ class ChatProcess:
     def _on_died(self, event: Died) -> None:
         self._end_running("died")
         self.exit_code = ExitCode.FAILED
-        self.say("error", f"the model's process is gone: {event.reason}", "ask again, or /restart: nothing is lost")
+        self.say("error", event.reason, "nothing is lost: ask again, or /restart, and the model is loaded anew")
         self._break()
 
     _HANDLERS: ClassVar[Mapping[type, Callable[[ChatProcess, Any], None]]] = {
@@ -294,7 +308,7 @@ class ChatProcess:
         if self._waiting is not None:
             (_, text), self._waiting = self._waiting, None
             if text:
-                self._tell(Draft(text))
+                self.draft(text)
 
     def _end_running(self, reason: EndReason) -> None:
         if self._running is not None:

@@ -122,7 +122,7 @@ class Conversation:
                 continue
             answer = after or message
             settings = keep(answer.settings if message.role == "user" else message.settings)
-            segments = tuple(Segment(text=one.text, settings=keep(one.settings)) for one in message.segments)
+            segments = tuple(one.model_copy(update={"settings": keep(one.settings)}) for one in message.segments)
             turns.append(
                 Turn(
                     role=message.role,
@@ -174,18 +174,20 @@ class Conversation:
             expressions: Vector name to how strongly the piece expresses it.
         """
         shown = self._cleaner(message, "steered").feed(text)
-        if message.tokens or not message.raw:  # tokens after a text of the person's would not be those of the whole
-            message.tokens.extend(tokens)
+        written = tuple(tokens)
+        if message.raw and not message.tokens:
+            written = ()  # after a text of the person's they would not be those of the whole
+        steering = message.settings if settings is None else settings
+        if message.segments and settings in (None, message.segments[-1].settings):
+            last = message.segments.pop()
+            n_tokens = last.n_tokens + len(written)
+            message.segments.append(Segment(text=last.text + text, settings=last.settings, n_tokens=n_tokens))
+        else:
+            message.segments.append(Segment(text=text, settings=steering, n_tokens=len(written)))
         message.raw += text
         message.text += shown
+        message.tokens.extend(written)
         _append_piece(message.expressions, shown, expressions or {})
-        if text:
-            last = message.segments[-1] if message.segments else None
-            if last is not None and settings in (None, last.settings):
-                message.segments[-1] = Segment(text=last.text + text, settings=last.settings)
-            else:
-                steering = message.settings if settings is None else settings
-                message.segments.append(Segment(text=text, settings=steering))
         return shown
 
     def grow_baseline(self, message: Message, text: str, expressions: Expressions | None = None) -> str:
@@ -321,6 +323,8 @@ class Conversation:
             raise SteerError(
                 f"message {message.id}: its segments are not its text", "make the segments' texts add up to the text"
             )
+        if sum(segment.n_tokens for segment in message.segments) > len(message.tokens):
+            raise SteerError(f"message {message.id}: its segments have more tokens than it", "mend n_tokens")
         message.text = clean(message.raw)
         message.children = []
         self._next_id = message.id

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -274,9 +275,15 @@ class Equaliser:
 
     def records(self) -> list[SliderRecord]:
         """Give every slider as files keep it."""
-        kept = set(SliderRecord.model_fields) & {item.name for item in dataclasses.fields(Slider)}
+        kept = {item.name for item in dataclasses.fields(Slider)} & set(SliderRecord.model_fields) - {"path"}
         return [
-            SliderRecord(vector=slider.name, **{key: getattr(slider, key) for key in kept}) for slider in self._sliders
+            SliderRecord(
+                vector=slider.name,
+                # A file may be read from another folder.
+                path=str(Path(slider.path).absolute()),
+                **{key: getattr(slider, key) for key in kept},
+            )
+            for slider in self._sliders
         ]
 
     def restore(self, record: SliderRecord, name: str | None = None) -> None:
