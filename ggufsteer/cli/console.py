@@ -47,6 +47,18 @@ def line(text: str = "") -> None:
     sys.stdout.write(clean(text) + "\n")
 
 
+def piece(text: str) -> None:
+    """Write a part of a line to stdout, at once; text that comes in pieces has passed a `StreamCleaner` before."""
+    sys.stdout.write(clean(text))
+    sys.stdout.flush()
+
+
+def label(text: str) -> None:
+    """Write the beginning of a line to stderr, at once: what follows is read from stdin or written to stdout."""
+    sys.stderr.write(clean(text))
+    sys.stderr.flush()
+
+
 def prose(text: str, *, indent: str = "") -> None:
     """Write words for people to stdout; on a terminal they are wrapped between words."""
     sys.stdout.write(_wrapped(clean(text), sys.stdout, indent) + "\n")

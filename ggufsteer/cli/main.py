@@ -32,6 +32,7 @@ class LazyCommand:
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
+    "chat": LazyCommand("ggufsteer.cli.chat", "chat_command", "Talk to a model, and steer it while it talks."),
     "extract": LazyCommand("ggufsteer.cli.extract", "extract_command", "Compute a control vector from a recipe."),
     "make": LazyCommand("ggufsteer.cli.make", "make_command", "Make a control vector from a phrase."),
     "recipe": LazyCommand("ggufsteer.cli.recipe", "recipe_group", "Write, check and look at recipes."),

@@ -90,16 +90,19 @@ def _set_debug(context: click.Context, parameter: click.Parameter, wanted: bool)
         settings.debug = True
 
 
+def debug_option(command: Function) -> Function:
+    """Add `--debug`, which the command does not see."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+    )(command)
+
+
 def common_options(command: Function) -> Function:
     """Add `--json` (parameter `as_json`) and `--debug`."""
-    for decorate in (
-        click.option(
-            "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout and nothing else."),
-    ):
-        command = decorate(command)
-    return command
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document to stdout and nothing else."
+    )
+    return as_json(debug_option(command))
 
 
 def _llama_option(*flags: str, variable: str, **settings: Any) -> Callable[[Function], Function]:

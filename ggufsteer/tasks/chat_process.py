@@ -66,6 +66,8 @@ class ChatProcess:
         self.n_context = 0
         self.exit_code: int = ExitCode.OK
         """What to leave with if the chat is left in its present state."""
+        self.refusals: list[Failed] = []
+        """Vectors that the process did not take."""
         self._worker = worker
         self._listener = listener
         self._shelf = VectorShelf()
@@ -262,6 +264,7 @@ class ChatProcess:
             self.exit_code = event.exit_code
             self._break()
         elif event.request == "add vector":
+            self.refusals.append(event)
             self._shelf.drop(event.subject)
             if any(slider.name == event.subject for slider in self.equaliser.sliders):
                 self.equaliser.remove(event.subject)
@@ -294,7 +297,10 @@ class ChatProcess:
         if self.state is not State.STARTING or self.model is None or self._shelf.pending:
             return
         self._become(State.READY)
-        if self._waiting is not None:
+        self._do_what_waits()
+
+    def _do_what_waits(self) -> None:
+        if self._waiting is not None and self.state is State.READY:  # a listener may have asked for something
             (action, _), self._waiting = self._waiting, None
             action()
 
