@@ -102,7 +102,7 @@ def test_commands_are_completed_from_a_list() -> None:
             assert "> /a" in it.shown
             first = completions.lines[0]
             await it.press("tab")
-            assert area.text == first
+            assert area.text.rstrip() == first
             area.fill("/")
             await it.until(lambda: len(completions.lines) > 2)
             await it.press("down", "down", "up")
