@@ -3,36 +3,22 @@
 #include "hook.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace ggufsteer {
 namespace {
 
-// An array that a step may write to: there is one exactly where there is something to write.
-bool is_array(const void *array, int32_t count) noexcept { return count == 0 || (count > 0 && array != nullptr); }
-
 bool is_sound(const ggufsteer_plan &plan, const ggufsteer_step &step) noexcept {
-    switch (step.operation) {
-    case GGUFSTEER_ROW:
-        return within(step.first, plan.n_rows);
-    case GGUFSTEER_MEAN:
-        return within(step.first, plan.n_accumulators) && step.second >= 1;
-    case GGUFSTEER_CLEAR:
-    case GGUFSTEER_ADD:
-        return within(step.first, plan.n_accumulators);
-    case GGUFSTEER_COPY:
-        return within(step.first, plan.n_accumulators) && within(step.second, plan.n_accumulators);
-    case GGUFSTEER_STORE:
-        return within(step.first, plan.n_states);
-    case GGUFSTEER_SUM:
-        return within(step.first, plan.n_sums) && step.second >= 1;
-    case GGUFSTEER_LENGTH:
-        return within(step.first, plan.n_lengths);
-    case GGUFSTEER_SCORE:
-        return within(step.first, plan.n_scores) && plan.directions != nullptr;
-    default:
-        return false;
-    }
+    // How many `first` there are for each operation, in the order of their numbers.
+    const std::array<int32_t, GGUFSTEER_SCORE + 1> counts{
+        plan.n_rows,         plan.n_accumulators, plan.n_accumulators,
+        plan.n_accumulators, plan.n_accumulators, plan.n_states,
+        plan.n_sums,         plan.n_lengths,      plan.directions == nullptr ? 0 : plan.n_scores};
+    const bool is_known = within(step.operation, static_cast<int32_t>(counts.size()));
+    const bool counts_rows = step.operation == GGUFSTEER_MEAN || step.operation == GGUFSTEER_SUM;
+    return is_known && within(step.first, counts[static_cast<size_t>(step.operation)]) && (!counts_rows || step.second >= 1) &&
+           (step.operation != GGUFSTEER_COPY || within(step.second, plan.n_accumulators));
 }
 
 bool are_sound_steps(const ggufsteer_plan &plan) noexcept {
@@ -51,14 +37,6 @@ bool are_sound_steps(const ggufsteer_plan &plan) noexcept {
     return true;
 }
 
-void add(const float *state, size_t width, double factor, double *sum) noexcept {
-    for (size_t element = 0; element < width; ++element) {
-        sum[element] += factor * static_cast<double>(state[element]);
-    }
-}
-
-}  // namespace
-
 bool is_sound(const ggufsteer_plan &plan) noexcept {
     const bool has_arrays = plan.layers != nullptr && is_array(plan.rows, plan.n_rows) && is_array(plan.steps, plan.n_steps) &&
                             is_array(plan.states, plan.n_states) && is_array(plan.accumulators, plan.n_accumulators) &&
@@ -69,8 +47,19 @@ bool is_sound(const ggufsteer_plan &plan) noexcept {
            strictly_ascending(plan.rows, plan.n_rows, plan.n_tokens) && are_sound_steps(plan);
 }
 
-void Capture::arm(const ggufsteer_plan &wanted) {
+void add(const float *state, size_t width, double factor, double *sum) noexcept {
+    for (size_t element = 0; element < width; ++element) {
+        sum[element] += factor * static_cast<double>(state[element]);
+    }
+}
+
+}  // namespace
+
+bool Capture::arm(const ggufsteer_plan &wanted) {
     armed = false;
+    if (!is_sound(wanted)) {
+        return false;
+    }
     width = static_cast<size_t>(wanted.n_embd);
     layers.assign(wanted.layers, wanted.layers + wanted.n_layers);
     rows.assign(wanted.rows, wanted.rows + wanted.n_rows);
@@ -82,6 +71,7 @@ void Capture::arm(const ggufsteer_plan &wanted) {
     report = success;
     ended_at = INT32_MAX;
     armed = true;
+    return true;
 }
 
 ggufsteer_report Capture::finish() noexcept {

@@ -13,14 +13,12 @@ bool has_gate(const ggufsteer_edit &step) noexcept {
     return step.kind == GGUFSTEER_EDIT_CHECK || step.kind == GGUFSTEER_EDIT_ADD;
 }
 
-// Single precision times single precision is exact in double precision; the sum is rounded twice, as numpy rounds it.
+// Product and sum are each rounded to double precision, as numpy does it, and the sum to single precision then.
 void move(float *row, const float *direction, size_t width, double amount) noexcept {
     for (size_t element = 0; element < width; ++element) {
         row[element] = static_cast<float>(static_cast<double>(row[element]) + amount * static_cast<double>(direction[element]));
     }
 }
-
-}  // namespace
 
 bool is_sound(const ggufsteer_edits &edits) {
     if (edits.steps == nullptr || edits.numbers == nullptr || edits.directions == nullptr || edits.n_steps < 1 ||
@@ -47,13 +45,17 @@ bool is_sound(const ggufsteer_edits &edits) {
     return std::all_of(edits.directions, edits.directions + n_floats, [](float value) { return std::isfinite(value); });
 }
 
-void Edits::set(const ggufsteer_edits *wanted) {
+}  // namespace
+
+bool Edits::set(const ggufsteer_edits *wanted) {
+    if (wanted != nullptr && !is_sound(*wanted)) {
+        return false;
+    }
     steps.clear();  // nothing is half set if memory is short
-    came.clear();   // and no layer of the edits before is acted on
     report = success;
     n_tokens = 0;
     if (wanted == nullptr) {
-        return;
+        return true;
     }
     const ggufsteer_edit *end = wanted->steps + wanted->n_steps;
     width = static_cast<size_t>(wanted->n_embd);
@@ -68,15 +70,20 @@ void Edits::set(const ggufsteer_edits *wanted) {
     }
     std::partial_sum(begins.begin(), begins.end(), begins.begin());
     steps.assign(wanted->steps, end);
+    return true;
 }
 
-void Edits::expect(int32_t tokens, const int32_t *positions, int32_t n_positions) {
+bool Edits::expect(int32_t tokens, const int32_t *positions, int32_t n_positions) {
     n_tokens = 0;
+    if (tokens < 1 || !is_array(positions, n_positions) || !strictly_ascending(positions, n_positions, tokens)) {
+        return false;
+    }
     outputs.assign(positions, positions + n_positions);
     is_open.assign(n_gates * static_cast<size_t>(tokens), false);
     came.assign(came.size(), false);
     report = success;
     n_tokens = tokens;
+    return true;
 }
 
 ggufsteer_report Edits::take_report(int32_t last_layer) noexcept {
@@ -100,11 +107,9 @@ bool Edits::apply(ggml_tensor *tensor, int32_t layer) noexcept {
     const bool cut = n_rows != n_tokens;
     const auto place = static_cast<size_t>(layer);
     // A layer that comes twice belongs to a batch that llama.cpp has cut, and other rows than the first time.
-    if (n_tokens == 0 || (cut && n_rows != static_cast<int64_t>(outputs.size())) || came[place]) {
-        report = ggufsteer_report{n_rows, n_tokens, GGUFSTEER_WRONG_ROWS, layer};
-    } else {
-        report = check_form(accessors, tensor, layer, static_cast<int64_t>(width));
-    }
+    const bool fits = n_tokens != 0 && (!cut || n_rows == static_cast<int64_t>(outputs.size())) && !came[place];
+    report = fits ? check_form(accessors, tensor, layer, static_cast<int64_t>(width))
+                  : ggufsteer_report{n_rows, n_tokens, GGUFSTEER_WRONG_ROWS, layer};
     if (have_failed()) {
         return false;
     }

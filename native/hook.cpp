@@ -4,8 +4,11 @@
 
 #include "hook.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 #include <new>
+#include <numeric>
 
 namespace ggufsteer {
 namespace {
@@ -39,22 +42,13 @@ template <typename Action> int32_t guarded(Action action) noexcept {
 }  // namespace
 
 bool strictly_ascending(const int32_t *values, int32_t count, int32_t end) noexcept {
-    int32_t previous = -1;
-    for (int32_t index = 0; index < count; ++index) {
-        if (values[index] <= previous || values[index] >= end) {
-            return false;
-        }
-        previous = values[index];
-    }
-    return true;
+    const bool ascends = std::adjacent_find(values, values + count, std::greater_equal<>()) == values + count;
+    return ascends && (count == 0 || (values[0] >= 0 && values[count - 1] < end));
 }
 
 double scalar_product(const float *one, const float *other, size_t width) noexcept {
-    double sum = 0.0;
-    for (size_t element = 0; element < width; ++element) {
-        sum += static_cast<double>(one[element]) * static_cast<double>(other[element]);
-    }
-    return sum;
+    // In the order of the elements, which the standard promises for this algorithm, and not for std::reduce.
+    return std::inner_product(one, one + width, other, 0.0, std::plus<>(), [](double a, double b) { return a * b; });
 }
 
 ggufsteer_report check_form(const ggufsteer_accessors &accessors, const ggml_tensor *tensor, int32_t layer,
@@ -117,13 +111,7 @@ int32_t ggufsteer_hook_create(const ggufsteer_accessors *accessors, ggufsteer_ho
 void ggufsteer_hook_destroy(ggufsteer_hook *hook) { delete hook; }
 
 int32_t ggufsteer_hook_arm(ggufsteer_hook *hook, const ggufsteer_plan *plan) {
-    return guarded([=] {
-        const bool sound = hook != nullptr && plan != nullptr && is_sound(*plan);
-        if (sound) {
-            hook->capture.arm(*plan);
-        }
-        return sound;
-    });
+    return guarded([=] { return hook != nullptr && plan != nullptr && hook->capture.arm(*plan); });
 }
 
 int32_t ggufsteer_hook_finish(ggufsteer_hook *hook, ggufsteer_report *report) {
@@ -135,24 +123,11 @@ int32_t ggufsteer_hook_finish(ggufsteer_hook *hook, ggufsteer_report *report) {
 }
 
 int32_t ggufsteer_hook_set_edits(ggufsteer_hook *hook, const ggufsteer_edits *edits) {
-    return guarded([=] {
-        const bool sound = hook != nullptr && (edits == nullptr || is_sound(*edits));
-        if (sound) {
-            hook->edits.set(edits);
-        }
-        return sound;
-    });
+    return guarded([=] { return hook != nullptr && hook->edits.set(edits); });
 }
 
 int32_t ggufsteer_hook_expect(ggufsteer_hook *hook, int32_t n_tokens, const int32_t *outputs, int32_t n_outputs) {
-    return guarded([=] {
-        const bool sound = hook != nullptr && n_tokens >= 1 && n_outputs >= 0 && (n_outputs == 0 || outputs != nullptr) &&
-                           strictly_ascending(outputs, n_outputs, n_tokens);
-        if (sound) {
-            hook->edits.expect(n_tokens, outputs, n_outputs);
-        }
-        return sound;
-    });
+    return guarded([=] { return hook != nullptr && hook->edits.expect(n_tokens, outputs, n_outputs); });
 }
 
 int32_t ggufsteer_hook_edits_report(ggufsteer_hook *hook, ggufsteer_report *report) {

@@ -15,6 +15,9 @@ constexpr ggufsteer_report success{0, 0, GGUFSTEER_OK, -1};
 
 inline bool within(int32_t index, int32_t count) noexcept { return index >= 0 && index < count; }
 
+// There is an array exactly where there is something in it.
+inline bool is_array(const void *array, int32_t count) noexcept { return count == 0 || (count > 0 && array != nullptr); }
+
 bool strictly_ascending(const int32_t *values, int32_t count, int32_t end) noexcept;
 
 double scalar_product(const float *one, const float *other, size_t width) noexcept;
@@ -27,7 +30,8 @@ class Capture {
   public:
     explicit Capture(const ggufsteer_accessors &functions) : accessors(functions) {}
 
-    void arm(const ggufsteer_plan &wanted);
+    // Refuses a plan that could write astray; nothing is armed then.
+    bool arm(const ggufsteer_plan &wanted);
     ggufsteer_report finish() noexcept;
     bool is_armed() const noexcept { return armed; }
     // The layer behind which this decode was ended, by a failure too; INT32_MAX while it goes on.
@@ -67,12 +71,15 @@ class Edits {
   public:
     explicit Edits(const ggufsteer_accessors &functions) : accessors(functions) {}
 
-    void set(const ggufsteer_edits *wanted);
-    void expect(int32_t tokens, const int32_t *positions, int32_t n_positions);
+    // Both refuse what could write astray; edits of before then stay, and nothing is expected.
+    bool set(const ggufsteer_edits *wanted);
+    bool expect(int32_t tokens, const int32_t *positions, int32_t n_positions);
     ggufsteer_report take_report(int32_t last_layer) noexcept;
     bool are_set() const noexcept { return !steps.empty(); }
     bool have_failed() const noexcept { return report.code != GGUFSTEER_OK; }
-    bool act_on(int32_t layer) const noexcept { return within(layer, n_layers()) && begin(layer) < begin(layer + 1); }
+    bool act_on(int32_t layer) const noexcept {
+        return are_set() && within(layer, n_layers()) && begin(layer) < begin(layer + 1);
+    }
     // Changes a layer if there are edits for it; false ends the graph.
     bool apply(ggml_tensor *tensor, int32_t layer) noexcept;
 
@@ -96,9 +103,6 @@ class Edits {
     int64_t n_tokens = 0;  // 0 outside of an expected decode
     ggufsteer_report report = success;
 };
-
-bool is_sound(const ggufsteer_plan &plan) noexcept;
-bool is_sound(const ggufsteer_edits &edits);
 
 }  // namespace ggufsteer
 

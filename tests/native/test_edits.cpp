@@ -210,6 +210,17 @@ void what_is_read_was_changed_before() {
     CHECK((reading.states == std::vector<float>{0, value(1, 1, 1), value(1, 1, 2), value(3, 1, 0), -7.5F, value(3, 1, 2)}));
 }
 
+void edits_that_were_taken_away_do_not_meet_a_reading() {
+    Hook hook;
+    Reading reading;
+    set(hook, all_kinds());
+    CHECK(ggufsteer_hook_set_edits(hook.pointer, nullptr) == GGUFSTEER_OK);
+    hook.arm(reading.plan(false));
+    CHECK(hook.run(graph(range(0, 4))) == whole_graph);
+    CHECK(hook.finish().code == GGUFSTEER_OK);
+    CHECK(reading.states[0] == value(1, 1, 0));
+}
+
 void layers_behind_an_early_stop_are_not_missing() {
     for (const int32_t missing : {-1, 0}) {
         Hook hook;
@@ -411,6 +422,7 @@ void test_edits() {
     a_layer_without_rows_is_left_alone();
     wants_nothing_without_edits();
     what_is_read_was_changed_before();
+    edits_that_were_taken_away_do_not_meet_a_reading();
     layers_behind_an_early_stop_are_not_missing();
     a_failed_reading_is_not_blamed_on_the_edits();
     reports_what_is_not_as_expected();
