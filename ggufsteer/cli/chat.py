@@ -6,9 +6,9 @@ end is imported before it is wanted, and llama.cpp is loaded only by the model's
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +128,7 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
         name = {"temperature": "--temp", "top_p": "--top-p"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
         raise SteerError(f"{name} {problem['input']}: {problem['msg']}", "see `ggufsteer chat --help`") from error
     model = flags["model"] or BUILTIN
-    if model != BUILTIN and not Path(model).is_file():
+    if model != BUILTIN and not _is_file(model):
         raise SteerError(f"{model}: no such file", "check the path, or leave -m out for the model that ships")
     return ChatOptions(
         load=Load(
@@ -164,10 +164,14 @@ def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float 
             from ggufsteer.engine.builtin import resolve_vector
 
             path = str(resolve_vector(path))
-        elif not Path(path).is_file():
+        elif not _is_file(path):
             raise SteerError(f"--vector {path}: no such file", "check the path")
         found.append((path, strength))
     return tuple(found)
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file fails for names that the system does not take
 
 
 def _maker(options: ChatOptions) -> MakeChat:

@@ -7,8 +7,8 @@ command is called, explained and completed is the business of the table.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -33,6 +33,11 @@ def parts(rest: str, least: int, most: int, usage: str) -> list[str]:
     if not least <= len(words) <= most:
         raise SteerError("too few words" if len(words) < least else "too many words", f"write {usage}")
     return words
+
+
+def expanded(path: str) -> str:
+    """Put the person's home in the place of a ~ at the beginning."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path.expanduser fails where there is no such person
 
 
 def number(text: str, what: str) -> float:
@@ -97,7 +102,7 @@ def add(chat: Chat, rest: str) -> list[str]:
         from ggufsteer.engine.builtin import resolve_vector
 
         path = str(resolve_vector(path))
-    chat.add_vector(str(Path(path).expanduser()), strength)
+    chat.add_vector(expanded(path), strength)
     return []
 
 
@@ -334,7 +339,7 @@ def load(chat: Chat, rest: str) -> list[str]:
 def _file(rest: str, usage: str) -> str:
     if not rest:
         raise SteerError("which file?", f"write {usage}")
-    return str(Path(rest).expanduser())
+    return expanded(rest)
 
 
 def command(chat: Chat, rest: str) -> list[str]:

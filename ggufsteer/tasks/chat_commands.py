@@ -62,7 +62,7 @@ def _commands(chat: Chat, typed: str) -> Iterable[str]:  # noqa: ARG001  # a `Co
 def _files(chat: Chat, typed: str) -> Iterable[str]:  # noqa: ARG001  # a `Complete`
     """Name the files and folders that begin so; those with letters that must not be shown are left out."""
     folder, _, beginning = typed.rpartition("/")
-    place = Path(f"{folder}/" if folder or typed.startswith("/") else ".").expanduser()
+    place = Path(act.expanded(f"{folder}/" if "/" in typed else "."))
     before = f"{folder}/" if "/" in typed else ""
     found = []
     try:
@@ -70,7 +70,7 @@ def _files(chat: Chat, typed: str) -> Iterable[str]:  # noqa: ARG001  # a `Compl
             hidden = entry.name.startswith(".") and not beginning.startswith(".")
             if entry.name.startswith(beginning) and not hidden and clean(entry.name) == entry.name:
                 found.append(f"{before}{entry.name}{'/' if entry.is_dir() else ''}")
-    except OSError:
+    except (OSError, ValueError):
         return []  # there is nothing to offer; the command itself will say what is wrong
     return sorted(found)[:MOST_COMPLETIONS]
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ggufsteer.engine.messages import LONGEST_LINE, Loaded, Policy, SamplingSettings, Segment, Settings
 from ggufsteer.errors import FileFormatError, SteerError
-from ggufsteer.files.atomic import write_text_atomically
+from ggufsteer.files.atomic import check_target, write_text_atomically
 from ggufsteer.files.inputs import open_bounded, read_text
 from ggufsteer.tasks.converse import Conversation, EndReason, Message, Piece, Role
 from ggufsteer.tasks.equaliser import SliderRecord
@@ -113,6 +113,7 @@ def remarks(saved: SavedChat, model: Loaded | None) -> list[str]:
 
 
 def _check_overwrites_nothing(path: Path) -> None:
+    check_target(path)
     if not path.is_file():
         return
     file, size = open_bounded(path, sys.maxsize)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
 from ggufsteer.engine.messages import Segment, Settings, Turn
@@ -112,13 +113,13 @@ class Conversation:
     def turns(self, keep: Callable[[Settings], Settings] = lambda settings: settings) -> tuple[Turn, ...]:
         """Give the present way as the model's process takes it.
 
-        A question counts as read under what steered when its answer was begun. An answer that is still empty is left
+        A question counts as read under what steered when its answer was begun. An answer that has only begun is left
         out. `keep` is asked for what of a message's settings can still be had.
         """
         path = self.path()
         turns: list[Turn] = []
-        for message, after in zip(path, [*path[1:], None], strict=True):
-            if message.role == "assistant" and not message.raw:
+        for message, after in zip_longest(path, path[1:]):
+            if message.role == "assistant" and not message.raw and after is None:
                 continue
             answer = after or message
             settings = keep(answer.settings if message.role == "user" else message.settings)

@@ -36,7 +36,8 @@ def stock_command(chat: Chat) -> str:
         else:
             carried.append(slider)
         remarks += [f"{slider.name}: {warning}" for warning in slider.warnings]
-    words = [STOCK_PROGRAM, "-m", as_argument(chat.options.load.model)]
+    model = chat.model.path if chat.model is not None else chat.options.load.model
+    words = [STOCK_PROGRAM, "-m", as_argument(model)]
     if carried:
         words += ["--control-vector-scaled", ",".join(_scaled(slider) for slider in carried)]
         layers, refused = _common_layers(carried)
@@ -103,7 +104,10 @@ def _general(chat: Chat, *, stock: bool) -> list[str]:
     words += ["--temp", f"{sampling.temperature:g}", "--top-p", f"{sampling.top_p:g}", "-s", str(sampling.seed)]
     if sampling.max_tokens is not None:
         words += ["-n", str(sampling.max_tokens)]
-    if not stock:
+    if stock:
+        # Its default chain draws from fewer tokens, and in another order.
+        words += ["--samplers", "temperature;top_p"]
+    else:
         policy = next(name for name, policy in POLICIES.items() if policy == chat.policy)
         words += ["--policy", policy]
         words += ["--producer", chat.options.producer] if chat.options.producer else []

@@ -167,7 +167,9 @@ class FakeWorker:
 
     def _add(self, request: AddVector) -> None:
         path = Path(request.path)
-        if request.vector in self.vectors:
+        if len(path.name) > 255 or "\0" in path.name:
+            self._fail(request, "not a usable file name")
+        elif request.vector in self.vectors:
             self._fail(request, f"there is a vector '{request.vector}' already")
         elif path.name.startswith("missing"):
             self._fail(request, f"{path}: no such file")

@@ -1,0 +1,322 @@
+"""The commands: each is explained, completed and works; what is mistyped gets the nearest known one."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ggufsteer.errors import SteerError
+from ggufsteer.tasks import presets
+from ggufsteer.tasks.chat import Draft, Quit, State
+from ggufsteer.tasks.chat_commands import ALIASES, COMMANDS, complete, help_text, run
+from ggufsteer.tasks.stock_command import stock_command
+from tests.tasks.test_chat import Stage
+
+WITHOUT_ARGUMENTS = {name for name, command in COMMANDS.items() if not command.arguments}
+FREE_TEXT = {"edit", "rewrite", "system"}
+
+
+def made_ready(folder: Path | None = None) -> Stage:
+    """A chat with two vectors, a question and its answer."""
+    stage = Stage()
+    stage.chat.start()
+    stage.pump()
+    stage.ask()
+    stage.notices.clear()
+    return stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """The same, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return made_ready()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_explained(stage: Stage, name: str) -> None:
+    """In the list and by itself, with an example of its own."""
+    command = COMMANDS[name]
+    assert f"/{name}" in help_text()
+    assert command.summary in help_text()
+    usage, summary, example = run(stage.chat, f"/help {name}")
+    assert usage.startswith(f"/{name}")
+    assert summary == command.summary
+    assert command.example in example
+    assert command.example.split()[0] == f"/{name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_works(stage: Stage, name: str) -> None:
+    """No example is refused by the command, nor by the chat."""
+    stage.chat.regenerate()
+    stage.pump()
+    if name == "redo":
+        stage.chat.undo()
+    if name == "load":
+        stage.chat.save("talk.json")
+    lines = run(stage.chat, COMMANDS[name].example)
+    stage.pump()
+    assert all(isinstance(line, str) for line in lines)
+    assert stage.said("error") == []
+    assert stage.chat.state is State.READY
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_completed(stage: Stage, name: str) -> None:
+    """Its name, and where there is something to choose from, its first word."""
+    assert f"/{name}" in complete(stage.chat, f"/{name[:-1]}")
+    if name in WITHOUT_ARGUMENTS | FREE_TEXT:
+        assert complete(stage.chat, f"/{name} ") == []
+        return
+    Path("a file.json").write_text("")
+    offered = complete(stage.chat, f"/{name} ")
+    assert offered
+    assert all(line.startswith(f"/{name} ") for line in offered)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ARGUMENTS)
+def test_words_behind_a_command_that_takes_none_are_refused(stage: Stage, name: str) -> None:
+    """They were meant for something."""
+    with pytest.raises(SteerError):
+        run(stage.chat, f"/{name} now")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/strenght happy 1", "did you mean /strength"),
+        ("/hapy 1", "did you mean /happy"),
+        ("/", "see /help"),
+        ("/help stength", "did you mean /strength"),
+        ("/strength hapy 1", "did you mean 'happy'"),
+        ("/strength happy much", "'much' is no number"),
+        ("/strength happy", "write /strength NAME N"),
+        ("/happy", "write /strength NAME N"),
+        ("/happy 1 2", "too many words"),
+        ("/set temprature 1", "did you mean 'temperature'"),
+        ("/set temperature -1", "temperature: -1"),
+        ("/set seed 1.5", "no whole number"),
+        ("/set top-p", "which value"),
+        ("/layers happy 3-x", "write them as in 3-9"),
+        ("/layers happy 7-9", "it has 2 to 5"),
+        ("/gate happy above", "stands alone"),
+        ("/gate happy below 1", "write one of condition, above, on"),
+        ("/gate nobody above 1", "no vector 'nobody'"),
+        ("/thinking happy maybe", "write one of on, off"),
+        ("/policy alway", "did you mean 'always'"),
+        ("/preset lod x", "did you mean 'load'"),
+        ("/preset save", "which preset"),
+        ("/preset load nothing", "there is none"),
+        ("/branch 5", "there is no branch 5"),
+        ("/branch nxt", "did you mean 'next'"),
+        ("/add", "which file"),
+        ("/add builtin:nobody", "no vector 'builtin:nobody' ships"),
+        ("/save", "which file"),
+        ("/load ", "which file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_mend(stage: Stage, line: str, words: str) -> None:
+    """Nothing is sent, and the sliders stay."""
+    stage.chat.regenerate()
+    stage.pump()
+    before = len(stage.worker.sent), stage.chat.equaliser.to_json(), stage.chat.sampling
+    with pytest.raises(SteerError) as caught:
+        run(stage.chat, line)
+    assert words in str(caught.value)
+    assert (len(stage.worker.sent), stage.chat.equaliser.to_json(), stage.chat.sampling) == before
+
+
+def test_a_vectors_name_is_a_command(stage: Stage) -> None:
+    """/happy 0.5 is /strength happy 0.5; but a command keeps its name."""
+    assert run(stage.chat, "/happy 0.5") == ["happy: strength 0.5, at most 1.5"]
+    assert stage.chat.equaliser.slider("happy").strength == 0.5
+    assert "/happy" in complete(stage.chat, "/ha")
+    stage.chat.add_vector("help.gguf")
+    stage.pump()
+    assert run(stage.chat, "/help")[0].startswith("/help")
+
+
+def test_lines_say_what_colour_alone_would(stage: Stage) -> None:
+    """Beyond the maximum, muted, silenced: in words."""
+    assert "! beyond" in run(stage.chat, "/happy 1.6")[0]
+    assert "muted" in run(stage.chat, "/mute happy")[0]
+    run(stage.chat, "/solo sad")
+    assert "silenced" in run(stage.chat, "/mute happy")[0]
+
+
+def test_a_gate_is_said_whole(stage: Stage) -> None:
+    """Its three parts may come in any order, and each alone."""
+    (line,) = run(stage.chat, "/gate happy on token above -0.5 condition sad")
+    assert line == "happy: strength 1, at most 1.5, gate, if sad is above -0.5, by the token"
+    band = stage.chat.equaliser.settings()[0]
+    assert (band.operation, band.condition, band.threshold, band.decided) == ("gate", "sad", -0.5, "token")
+    run(stage.chat, "/gate happy above 1")
+    assert stage.chat.equaliser.settings()[0].condition == "sad"
+
+
+def test_two_slashes_are_a_question(stage: Stage) -> None:
+    """So that one can ask about /etc/passwd."""
+    assert run(stage.chat, "//etc is what?") == []
+    assert stage.worker.generates[-1].turns[-1].content == "/etc is what?"
+    assert complete(stage.chat, "//he") == []
+
+
+def test_edit_gives_the_text_or_takes_another(stage: Stage) -> None:
+    """Without a text the front end gets the old one to change."""
+    run(stage.chat, "/edit")
+    assert Draft("Hello?") in stage.notices
+    stage.chat.redo()
+    run(stage.chat, "/edit Why not?")
+    stage.pump()
+    assert stage.texts()[0] == "Why not?"
+
+
+def test_branches_are_counted(stage: Stage) -> None:
+    """From 1, in the order in which they came."""
+    assert run(stage.chat, "/branch") == ["there is only one branch"]
+    run(stage.chat, "/regenerate")
+    stage.pump()
+    assert run(stage.chat, "/branch") == ["branch 2 of 2"]
+    assert run(stage.chat, "/branch 1") == ["branch 1 of 2"]
+    assert run(stage.chat, "/branch previous") == ["branch 2 of 2"]
+
+
+def test_presets_are_used_by_commands(stage: Stage) -> None:
+    """Saved, changed, loaded, deleted; their names are completed."""
+    run(stage.chat, "/preset save calm")
+    run(stage.chat, "/happy -1")
+    run(stage.chat, "/preset load calm")
+    assert stage.chat.equaliser.slider("happy").strength == 1.0
+    assert complete(stage.chat, "/preset load c") == ["/preset load calm"]
+    run(stage.chat, "/preset delete calm")
+    assert presets.preset_names() == []
+
+
+def test_the_system_prompt_is_set_and_taken_away(stage: Stage) -> None:
+    """It goes with the next question."""
+    assert run(stage.chat, "/system Be  short.") == ["system prompt: Be  short."]
+    assert run(stage.chat, "/system none") == ["system prompt: none"]
+    stage.ask("And?")
+    assert stage.worker.generates[-1].turns[0].role == "user"
+
+
+def test_sampling_is_shown_and_set(stage: Stage) -> None:
+    """The next answer is drawn so."""
+    run(stage.chat, "/set temperature 0")
+    run(stage.chat, "/set max-tokens 5")
+    assert run(stage.chat, "/set max-tokens none")[-1] == "max-tokens: none"
+    assert run(stage.chat, "/set")[0] == "temperature: 0.0"
+
+
+def test_quit_is_told(stage: Stage) -> None:
+    """Leaving is the front end's business."""
+    run(stage.chat, "/quit")
+    assert stage.notices == [Quit()]
+
+
+def test_statistics_come_in_words(stage: Stage) -> None:
+    """Speed at once, memory when the process has answered."""
+    assert run(stage.chat, "/stats") == [
+        "read: 4 tokens (40.0 a second), 0 were in memory",
+        "written: 3 tokens (6.0 a second)",
+    ]
+    stage.pump()
+    assert stage.said() == ["7 of 512 tokens in memory; the process has 3 MiB and runs for 1 minutes"]
+
+
+def test_files_are_completed_with_spaces_and_without_what_must_not_be_shown(stage: Stage) -> None:
+    """Folders end with a slash; a name with an escape sequence is not offered."""
+    Path("sub").mkdir()
+    for name in ("a b.gguf", "sub/c.gguf", "evil\x1b[2J.gguf", ".hidden"):
+        Path(name).write_text("")
+    assert complete(stage.chat, "/add ") == ["/add a b.gguf", "/add sub/"]
+    assert complete(stage.chat, "/add a b") == ["/add a b.gguf"]
+    assert complete(stage.chat, "/add sub/") == ["/add sub/c.gguf"]
+    assert complete(stage.chat, "/add none/") == []
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, "a\0b", "~/", "/"])
+def test_no_path_breaks_a_command(stage: Stage, path: str) -> None:
+    """Names that the system does not take are refused in words, and completing them offers nothing."""
+    for name in ("save", "load", "add"):
+        complete(stage.chat, f"/{name} {path}")
+        with suppress(SteerError):
+            run(stage.chat, f"/{name} {path}")
+        stage.pump()
+    assert len(stage.said("error")) >= 2
+
+
+@given(st.text(max_size=30))
+def test_no_line_breaks_the_chat(text: str) -> None:
+    """Whatever is typed behind a slash is done or refused, and completing it never fails."""
+    stage = made_ready()
+    line = f"/{text}"
+    complete(stage.chat, line)
+    with suppress(SteerError):
+        run(stage.chat, line)
+    stage.pump()
+    assert stage.chat.state is State.READY
+
+
+@given(st.sampled_from([*COMMANDS, *ALIASES]), st.lists(st.sampled_from(["happy", "1", "on", "next", "all", "2-3"])))
+def test_no_words_break_a_command(name: str, words: list[str]) -> None:
+    """Any of the known words at any place."""
+    if name in ("save", "load", "preset", "add", "read"):
+        return
+    stage = made_ready()
+    with suppress(SteerError):
+        run(stage.chat, " ".join([f"/{name}", *words]))
+    stage.pump()
+    assert stage.chat.state is State.READY
+
+
+# -- command lines -----------------------------------------------------------------------------------------------------
+
+
+def test_the_stock_command_carries_sums_of_vectors(stage: Stage) -> None:
+    """Files with strengths, one range of layers, the sampling in our order, the system prompt."""
+    run(stage.chat, "/sad -0.5")
+    run(stage.chat, "/layers happy 2-3")
+    run(stage.chat, "/layers sad 2-3")
+    run(stage.chat, "/set max-tokens 9")
+    assert stock_command(stage.chat) == (
+        "llama-cli -m fake.gguf --control-vector-scaled happy.gguf:1,sad.gguf:-0.5 --control-vector-layer-range 2 3 "
+        "-c 512 -sys 'Be kind.' --temp 0.8 --top-p 0.95 -s 0 -n 9 --samplers 'temperature;top_p'"
+    )
+
+
+def test_a_range_that_holds_all_layers_of_a_vector_is_no_obstacle(stage: Stage) -> None:
+    """What both mean is the same; what differs is said."""
+    run(stage.chat, "/sad 1")
+    run(stage.chat, "/layers happy 1-7")
+    assert "#" not in stock_command(stage.chat)
+    run(stage.chat, "/layers happy 2-3")
+    assert stock_command(stage.chat).startswith("# happy: stock llama.cpp has one range of layers")
+
+
+@pytest.mark.parametrize(
+    "line", ["/operation happy ablate", "/gate happy above 1", "/scope happy answer", "/thinking happy off"]
+)
+def test_what_stock_llama_cpp_cannot_do_is_said(stage: Stage, line: str) -> None:
+    """The slider is left out of its command, with a remark, and stands in ours."""
+    run(stage.chat, line)
+    remark, command = stock_command(stage.chat).split("\n")
+    assert remark.startswith("# happy: stock llama.cpp")
+    assert "happy" not in command
+    own = stage.chat.llama_command()[1]
+    assert "--vector happy.gguf:1" in own
+    assert f"/{line[1:].split(maxsplit=1)[0]} happy" in own
+
+
+def test_file_names_are_quoted_for_shell_and_csv(stage: Stage) -> None:
+    """A comma divides files in llama.cpp, a colon cannot be carried, a dash would be an option."""
+    stage.chat.remove_vector("happy")
+    for path in ("it's, here.gguf", "a:b.gguf", "-x.gguf"):
+        stage.chat.add_vector(path, 1.0)
+    stage.pump()
+    remark, command = stock_command(stage.chat).split("\n")
+    assert "a:b.gguf holds one" in remark
+    assert """'"it'"'"'s, here.gguf:1",./-x.gguf:1'""" in command
