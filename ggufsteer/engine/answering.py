@@ -65,6 +65,7 @@ class _Pending:
 
     token: int
     n_bytes: int
+    settings: Settings
     expressions: Mapping[str, float]
 
 
@@ -271,11 +272,14 @@ class Answering:
     def _tell(self, token: int, expressions: Mapping[str, float]) -> None:
         """Send the text that is complete with this token; a character may be spread over several."""
         (piece,) = self._model.vocabulary.pieces([token])
-        self._pending.append(_Pending(token, len(piece), expressions))
+        if self._pending and self._pending[-1].settings != self._settings:
+            # Tokens count under the settings that they were computed under, even where they are half a character.
+            self._send("", len(self._pending))
+        self._pending.append(_Pending(token, len(piece), self._settings, expressions))
         text = self._decoder.decode(piece)
         n_waiting = len(self._decoder.getstate()[0])
         n_kept = 0
-        while n_waiting > 0:
+        while n_waiting > 0 and n_kept < len(self._pending):
             n_kept += 1
             n_waiting -= self._pending[-n_kept].n_bytes
         if text:
@@ -292,16 +296,17 @@ class Answering:
         sent, self._pending = self._pending[:n_tokens], self._pending[n_tokens:]
         readings = [pending.expressions for pending in sent if pending.expressions]
         names = readings[0] if readings else ()
+        settings = sent[-1].settings if sent else self._settings
         self._emit(
             Wrote(
                 text=text,
                 tokens=tuple(pending.token for pending in sent),
-                settings=None if self._told_settings == self._settings else self._settings,
+                settings=None if self._told_settings == settings else settings,
                 expressions={name: fmean(reading.get(name, 0.0) for reading in readings) for name in names},
                 n_context=self._session.n_tokens,
             )
         )
-        self._told_settings = self._settings
+        self._told_settings = settings
 
     def _progress(self, n_done: int) -> None:
         """Tell how far a long prompt has been read, now and then.

@@ -7,11 +7,10 @@ is `worker_process`'s business; nothing here knows pipes or processes.
 import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from ggufsteer.engine import backend
 from ggufsteer.engine.answering import Answering, Pace, Wishes
-from ggufsteer.engine.builtin import resolve_model
+from ggufsteer.engine.builtin import resolve_model, resolve_vector
 from ggufsteer.engine.concepts import Concepts
 from ggufsteer.engine.interventions import NOTHING, Intervention, compile_steering
 from ggufsteer.engine.messages import (
@@ -155,7 +154,7 @@ class Service:
 
     def _add(self, request: AddVector) -> None:
         self.doing = "reading a vector"
-        opened, path = self._opened, Path(request.path)
+        opened, path = self._opened, resolve_vector(request.path)
         vector = read_vector(path, producer=request.producer)
         warnings = [*vector.notes, *vector.check_fits(opened.model.identity, force=request.force)]
         rows = compile_steering([Intervention(vector)], opened.model.n_layer, opened.model.n_embd).rows
@@ -167,7 +166,7 @@ class Service:
             VectorAdded(
                 vector=request.vector,
                 path=str(path),
-                file_hash=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+                file_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
                 name=provenance.name,
                 description=provenance.description,
                 layers=vector.layers,

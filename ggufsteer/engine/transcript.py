@@ -112,9 +112,9 @@ class TranscriptWriter:
     def _whole(self, turns: Sequence[Turn], continues: bool) -> Transcript:
         model = self._model
         stretches = self._stretches(turns, continues) if model.has_chat_template else _plain_stretches(turns)
-        tokens, stops = self._own_tokens(stretches)
+        tokens, stops, spelled = self._own_tokens(stretches)
         whole = model.tokenize_prompt("".join(stretch.text for stretch in stretches))
-        if _spelled(model, tokens, special=True) != _spelled(model, whole, special=True):
+        if spelled != _spelled(model, whole, special=True):
             # Cut into stretches, this vocabulary spells the text otherwise (a space in front of each, say).
             tokens, stops = whole, self._stops_by_bytes(whole, stretches)
         spans: list[Span] = []
@@ -163,22 +163,29 @@ class TranscriptWriter:
         begin = ends[-1] - (len(stretch.text.encode()) - before)
         return bisect_right(ends, begin), bisect_left(ends, ends[-1] - after) + 1
 
-    def _own_tokens(self, stretches: Sequence[_Stretch]) -> tuple[list[int], list[int]]:
-        """Turn each stretch into tokens by itself, answers into those that the model wrote; say where each ends."""
+    def _own_tokens(self, stretches: Sequence[_Stretch]) -> tuple[list[int], list[int], str]:
+        """Turn each stretch into tokens by itself, answers into those that the model wrote.
+
+        Returns:
+            The tokens, where each stretch ends among them, and the text that they spell.
+        """
         model = self._model
         tokens: list[int] = []
         stops = []
+        spelled = ""
         for number, stretch in enumerate(stretches):
-            turn = stretch.turn
-            own = stretch.is_answer and turn.tokens
-            if own and _spelled(model, turn.tokens) == turn.content:
-                tokens += turn.tokens
-            elif number == 0:
-                tokens += model.tokenize_prompt(stretch.text)
+            written = stretch.turn.tokens if stretch.is_answer else ()
+            # A conversation from a file may have been written by another model.
+            is_own = bool(written) and 0 <= min(written) <= max(written) < model.n_vocab
+            if is_own and (text := _spelled(model, written)) == stretch.turn.content:
+                part = list(written)
             else:
-                tokens += model.tokenize(stretch.text, add_start=False)
+                part = model.tokenize(stretch.text, add_start=False) if number else model.tokenize_prompt(stretch.text)
+                text = _spelled(model, part, special=True)
+            tokens += part
+            spelled += text
             stops.append(len(tokens))
-        return tokens, stops
+        return tokens, stops, spelled
 
     def _stops_by_bytes(self, tokens: Sequence[int], stretches: Sequence[_Stretch]) -> list[int]:
         """Find where stretches end in the tokens of the whole text; a token across a border goes before it."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ggufsteer.engine.answering import Answering
 from ggufsteer.engine.messages import (
     AddVector,
+    ChangeSettings,
     Event,
     Failed,
     Finished,
@@ -36,12 +38,16 @@ class Served:
         self.events: list[Event] = []
         self._waiting: deque[tuple[int, Request]] = deque()
         self._written = 0
+        self.present: Settings = ()
+        """What steered at the end of the last answer."""
         self.service = Service(self._take, self._hear)
         self.do(Load(model=str(model), n_ctx=n_ctx, n_threads=1, flash_attention=flash_attention))
 
     def _take(self) -> Request | None:
         if self._waiting and self._waiting[0][0] <= self._written:
-            return self._waiting.popleft()[1]
+            request = self._waiting.popleft()[1]
+            self.present = request.settings if isinstance(request, ChangeSettings) else self.present
+            return request
         return None
 
     def _hear(self, event: Event) -> None:
@@ -78,7 +84,7 @@ class Served:
     ) -> tuple[Turn, Finished]:
         """Let the model answer; requests of `meanwhile` come in when that many pieces were written."""
         first = len(self.events)
-        self._written = 0
+        self._written, self.present = 0, settings
         self._waiting = deque(meanwhile)
         finished = self.do(
             Generate(
@@ -92,6 +98,27 @@ class Served:
         )
         assert isinstance(finished, Finished)
         return answer_of([event for event in self.events[first:] if isinstance(event, Wrote)]), finished
+
+    def read(self, turns: Sequence[Turn], settings: Settings, policy: Policy, *, forget: bool) -> np.ndarray:
+        """Read a conversation that ends with an answer, and write nothing; gives the logits behind it."""
+        opened = self.service._open
+        assert opened is not None
+        if forget:
+            opened.session._forget()
+        transcript = opened.writer.write(turns, continues=True)
+        request = Generate(turns=tuple(turns), settings=settings, policy=policy, continues=True)
+        answering = Answering(
+            opened.model,
+            opened.session,
+            opened.concepts,
+            request,
+            transcript,
+            poll=lambda wishes: None,
+            emit=lambda event: None,
+            pace=opened.pace,
+        )
+        answering._read_all()
+        return self.logits
 
     @property
     def logits(self) -> np.ndarray:
