@@ -7,7 +7,7 @@ no threads, and all its calls come from one thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -93,6 +93,9 @@ class Chat(ChatProcess):
         """Answer the last question once more, under what steers now; the former answer stays as a branch."""
         if self.conversation.last_question is None:
             raise SteerError("there is no question to answer", "ask something first")
+        answer = self.conversation.last_answer
+        if answer is not None and not self.sampling.temperature and answer.settings == self.equaliser.settings():
+            self.say("info", "at temperature 0 the same settings give the same answer", "/set temperature 0.8")
         self._when_ready(self._answer)
 
     @_says
@@ -182,8 +185,7 @@ class Chat(ChatProcess):
     @_says
     def add_vector(self, path: str, strength: float | None = None) -> None:
         """Have the process read a vector; its slider comes once it is checked."""
-        shown = {slider.name for slider in self.equaliser.sliders} | self._shelf.pending
-        hidden = self._shelf.hidden(path, shown)
+        hidden = next((name for name, file in self._shelf.hidden.items() if file == path), None)
         if hidden is not None:
             self._send(RemoveVector(vector=hidden))
         name = self._shelf.put(Wanted(path, strength), hidden)
@@ -194,7 +196,9 @@ class Chat(ChatProcess):
         """Take a vector away; what was written under it stays as it was."""
         self.equaliser.remove(name)
         self.settings_changed()
-        if name not in self.conversation.vectors_used:
+        if name in self.conversation.vectors_used:
+            self._shelf.hide(name)
+        else:
             self._shelf.drop(name)
             self._send(RemoveVector(vector=name))
 
@@ -223,7 +227,7 @@ class Chat(ChatProcess):
             self.say("warning", remark)
         self.conversation, self._n_dropped = conversation, 0
         self.policy, self.sampling = saved.policy, saved.sampling
-        self._replace_vectors(saved.equaliser)
+        self._replace_vectors(saved.equaliser, {one.vector: one.path for one in saved.other_vectors})
         self._tell(ConversationChanged())
         if self.state is State.READY:
             self._become(State.STARTING)
@@ -257,11 +261,13 @@ class Chat(ChatProcess):
         message = self.conversation.resume_answer()
         self._begin(Answering(self.conversation, message, self._tell, continues=True))
 
-    def _replace_vectors(self, records: list[SliderRecord]) -> None:
+    def _replace_vectors(self, records: Sequence[SliderRecord], hidden: Mapping[str, str]) -> None:
         for name in list(self._shelf.wanted):
             self._shelf.drop(name)
             self._send(RemoveVector(vector=name))
         self.equaliser = Equaliser()
         for record in records:
             self._send_vector(self._shelf.put(Wanted(record.path, record.strength, record), record.vector))
+        for name, path in hidden.items():
+            self._send_vector(self._shelf.put(Wanted(path, shown=False), name))
         self._tell(EqualiserChanged())

@@ -17,7 +17,7 @@ from ggufsteer.errors import FileFormatError, SteerError
 from ggufsteer.files.atomic import check_target, write_text_atomically
 from ggufsteer.files.inputs import open_bounded, read_text
 from ggufsteer.tasks.converse import Conversation, EndReason, Message, Piece, Role
-from ggufsteer.tasks.equaliser import SliderRecord
+from ggufsteer.tasks.equaliser import SliderRecord, name_for
 from ggufsteer.tasks.json_record import Record, from_text, to_text
 from ggufsteer.text import clean
 from ggufsteer.version import VERSION
@@ -52,6 +52,13 @@ class MessageRecord(Record):
     reason: EndReason | None = None
 
 
+class VectorRecord(Record):
+    """A vector without a slider, under which messages were written."""
+
+    vector: str
+    path: str
+
+
 class SavedChat(Record):
     """The whole file."""
 
@@ -63,6 +70,7 @@ class SavedChat(Record):
     policy: Policy
     sampling: SamplingSettings
     equaliser: list[SliderRecord]
+    other_vectors: list[VectorRecord]
     messages: list[MessageRecord]
     head: int | None
 
@@ -84,6 +92,9 @@ def save(chat: Chat, path: Path) -> None:
         policy=chat.policy,
         sampling=chat.sampling,
         equaliser=chat.equaliser.records(),
+        other_vectors=[
+            VectorRecord(vector=name, path=str(Path(file).absolute())) for name, file in chat.hidden_vectors.items()
+        ],
         messages=[_record(message) for message in chat.conversation.messages],
         head=None if chat.conversation.head is None else chat.conversation.head.id,
     )
@@ -124,11 +135,11 @@ def _check_overwrites_nothing(path: Path) -> None:
 
 
 def _check_names(saved: SavedChat) -> None:
-    names = [record.vector for record in saved.equaliser]
+    names = [record.vector for record in saved.equaliser] + [record.vector for record in saved.other_vectors]
     for number, name in enumerate(names):
-        if name in names[:number]:
+        if name_for(name, names[:number]) != name:
             raise SteerError(
-                f"key equaliser.{number}.vector is '{clean(name)}' a second time", "give each its own name"
+                f"vector {number + 1} is called '{clean(name)}'", "give each a short name of its own, without spaces"
             )
 
 

@@ -113,6 +113,11 @@ class ChatProcess:
         idle = self.state in (State.READY, State.BROKEN)
         return not idle or (self.state is State.READY and bool(self._shelf.pending))
 
+    @property
+    def hidden_vectors(self) -> Mapping[str, str]:
+        """Names and files of the vectors that have no slider, but under which messages were written."""
+        return self._shelf.hidden
+
     def handle(self, event: Event) -> None:
         """Take an event of the process, on the thread that all calls come from."""
         if self._closed:
@@ -209,7 +214,7 @@ class ChatProcess:
         for warning in event.warnings:
             self.say("warning", f"{event.vector}: {warning}")
         record = wanted.record
-        if not any(slider.name == event.vector for slider in self.equaliser.sliders):
+        if wanted.shown and not any(slider.name == event.vector for slider in self.equaliser.sliders):
             self.equaliser.add(Slider.of(event, wanted.strength))
             if record is not None:
                 self._restore_slider(event, record)

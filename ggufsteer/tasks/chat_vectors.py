@@ -6,8 +6,8 @@ nothing and draws nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggufsteer.engine.messages import Band, Settings
@@ -25,6 +25,8 @@ class Wanted:
     """Where its slider begins; None for the recommended strength."""
     record: SliderRecord | None = None
     """How its slider was kept in a file, if it was."""
+    shown: bool = True
+    """Whether it has a slider; without one it is there for the messages that were written under it."""
 
 
 class VectorShelf:
@@ -61,9 +63,14 @@ class VectorShelf:
         """Note that the process is a new one, without any vector."""
         self._confirmed.clear()
 
-    def hidden(self, path: str, shown: Collection[str]) -> str | None:
-        """Find a vector of this file that the process has although no slider shows it."""
-        return next((name for name, one in self.wanted.items() if one.path == path and name not in shown), None)
+    def hide(self, name: str) -> None:
+        """Keep a vector without its slider."""
+        self.wanted[name] = replace(self.wanted[name], shown=False, record=None)
+
+    @property
+    def hidden(self) -> Mapping[str, str]:
+        """Names and files of the vectors that have no slider."""
+        return {name: wanted.path for name, wanted in self.wanted.items() if not wanted.shown}
 
     def available(self, settings: Settings) -> Settings:
         """Leave out what names a vector that the process does not have."""

@@ -456,6 +456,37 @@ def test_a_vector_that_messages_were_written_under_stays_in_the_process(stage: S
     assert [slider.name for slider in stage.chat.equaliser.sliders] == ["happy"]
 
 
+def test_a_vector_without_a_slider_survives_death_and_saving(stage: Stage, tmp_path: Path) -> None:
+    """The history is read as it was, and no slider comes back by itself."""
+    stage.ask()
+    stage.chat.remove_vector("happy")
+    stage.chat.save(str(tmp_path / "talk.json"))
+    die(stage)
+    stage.ask("And?")
+    other = Stage()
+    other.chat.start()
+    other.pump()
+    other.chat.load(str(tmp_path / "talk.json"))
+    other.pump()
+    other.ask("And?")
+    for one in (stage, other):
+        assert [slider.name for slider in one.chat.equaliser.sliders] == ["sad"]
+        assert one.worker.generates[-1].turns[1].settings[0].vector == "happy"
+        assert one.chat.state is State.READY
+
+
+def test_at_temperature_0_the_same_again_is_said(stage: Stage) -> None:
+    """Nobody should wonder why regenerating changes nothing; with a slider moved it does."""
+    stage.chat.sampling = stage.chat.sampling.model_copy(update={"temperature": 0.0})
+    stage.ask()
+    stage.chat.regenerate()
+    stage.pump()
+    assert len(stage.said("info")) == 1
+    stage.chat.equaliser.set_strength("happy", 0.5)
+    stage.chat.regenerate()
+    assert len(stage.said("info")) == 1
+
+
 def test_a_removed_vector_stops_steering_at_once(held: Stage) -> None:
     """A running answer is told before the vector is gone."""
     held.ask()

@@ -233,7 +233,12 @@ def played(actions: list[tuple[str, str, tuple[Band, ...]]]) -> Conversation:
 def stand_in(talk: Conversation) -> SimpleNamespace:
     """Give what saving looks at of a chat."""
     return SimpleNamespace(
-        model=MODEL, conversation=talk, equaliser=Equaliser(), policy="as if always", sampling=SamplingSettings(seed=3)
+        model=MODEL,
+        conversation=talk,
+        equaliser=Equaliser(),
+        policy="as if always",
+        sampling=SamplingSettings(seed=3),
+        hidden_vectors={"gone": "/gone.gguf"},
     )
 
 
@@ -279,6 +284,10 @@ BROKEN = {
     "head": (lambda document: document.update(head=9), "head: there is no message 9"),
     "segments": (lambda document: document["messages"][1].update(text="x"), "message 2: its segments"),
     "counts": (lambda document: document["messages"][1].update(tokens=[]), "message 2: its segments have more tokens"),
+    "names": (
+        lambda document: document.update(other_vectors=[{"vector": "a b", "path": "x"}]),
+        "vector 1 is called 'a b'",
+    ),
     "not finite": (
         lambda document: document["messages"][1].update(settings=[{"vector": "a", "strength": float("nan")}]),
         "key messages.1.settings.0.strength is nan",
