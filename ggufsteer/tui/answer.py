@@ -1,7 +1,6 @@
 """One answer on the screen: its Markdown as it is written, or coloured by the meter; steered and baseline side by side.
 
-It decides when the whole text is set anew and when only its end is added. It is told the whole text each time, so that
-it cannot miss or double a piece.
+It is told the whole text each time, so that it cannot miss or double a piece. It decides which view is shown.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ from dataclasses import dataclass
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownStream
+from textual.widgets import Static
 
-from ggufsteer.text import clean
+from ggufsteer.text import StreamCleaner, clean
 from ggufsteer.tui import meter
-from ggufsteer.tui.markdown import AnswerMarkdown
+from ggufsteer.tui.markdown import Stretch, stretches
 
 
 @dataclass(frozen=True)
@@ -30,82 +28,75 @@ class MeterView:
 
 
 class AnswerColumn(Vertical):
-    """One text of an answer: the steered one or the baseline."""
+    """One text of an answer, the steered one or the baseline: a list of stretches, of which only the last one grows."""
 
     DEFAULT_CSS = """
     AnswerColumn { height: auto; width: 1fr; }
     AnswerColumn > .title { color: $text-muted; text-style: italic; height: 1; }
-    AnswerColumn > .meter { height: auto; margin: 0 0 1 0; display: none; }
+    AnswerColumn > .measured { height: auto; }
     """
 
-    def __init__(self, title: str = "") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._title = Static(title, classes="title", markup=False)
-        self._title.display = bool(title)
-        self.markdown = AnswerMarkdown()
-        self._metered = Static(classes="meter", markup=False)
-        self._stream: MarkdownStream | None = None
-        self._given = ""
-        self._drawn = ""
-        """How much of the text the Markdown widget has."""
-        self._pieces: Sequence[meter.Piece] = ()
-        self._view = MeterView()
-
-    @property
-    def text(self) -> str:
+        self.text = ""
         """The text as it was last told."""
-        return self._given
+        self.source = ""
+        """What of it is shown as Markdown."""
+        self._cleaner = StreamCleaner()
+        self._settled = 0
+        """Characters of the stretches before the last one."""
+        self._view = MeterView()
+        self._measured: list[tuple[int, int]] = []
+        """Of the meter's stretches: first piece, and the one after the last."""
 
-    def compose(self) -> ComposeResult:
-        """Both views; one of them is hidden."""
-        yield self._title
-        yield self.markdown
-        yield self._metered
-
-    def entitle(self, title: str) -> None:
+    async def entitle(self, title: str) -> None:
         """Put a title above it, or none."""
-        self._title.update(Content(title))
-        self._title.display = bool(title)
+        await self.remove_children(".title")
+        if title:
+            await self.mount(Static(title, classes="title", markup=False), before=0 if self.children else None)
 
-    async def tell(self, text: str, pieces: Sequence[meter.Piece], view: MeterView, *, ended: bool) -> None:
-        """Show this text. While it is written only its end is added; once it has ended it is set as a whole."""
-        self._given, self._pieces, self._view = text, pieces, view
+    async def tell(self, text: str, pieces: Sequence[meter.Piece], view: MeterView) -> None:
+        """Show this text, in the meter's colours where it was measured."""
         measured = bool(view.vector) and any(view.vector in expressions for _, expressions in pieces)
-        self._metered.display = measured
-        self.markdown.display = not measured
+        view = view if measured else MeterView()
+        if view != self._view or not text.startswith(self.text):
+            self._view, self._measured = view, []
+            self.text, self.source, self._settled, self._cleaner = "", "", 0, StreamCleaner()
+            await self.remove_children(".stretch")
+        added, self.text = text[len(self.text) :], text
         if measured:
-            # Not drawn while it is hidden: told again when it is shown.
-            self._metered.update(meter.drawn(_cleaned(pieces), view.vector, numbers=view.numbers))
+            await self._tell_pieces(pieces)
+        elif added:
+            await self._tell_markdown(self._cleaner.feed(added))
+
+    async def _tell_markdown(self, added: str) -> None:
+        self.source += added
+        first, *others = stretches(self.source[self._settled :])
+        widgets = list(self.query_children(Stretch))
+        if widgets:
+            widgets[-1].tell(first)
         else:
-            await self._write(ended=ended)
-        if ended:
-            await self._end_stream()
+            others = [first, *others]
+        self._settled = len(self.source) - len(others[-1] if others else first)
+        if others:
+            await self.mount_all(Stretch(stretch) for stretch in others)
 
-    async def _write(self, *, ended: bool) -> None:
-        text, drawn = self._given, self._drawn
-        if text == drawn and not (ended and self._stream):
-            return
-        self._drawn = text
-        if ended or not text.startswith(drawn):
-            await self._end_stream()
-            await self.markdown.update(clean(text))
-            return
-        if self._stream is None:
-            self._stream = Markdown.get_stream(self.markdown)
-        await self._stream.write(self.markdown.cleaner.feed(text[len(drawn) :]))
-
-    async def _end_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.stop()
-
-    async def on_unmount(self) -> None:
-        """End the task that writes."""
-        await self._end_stream()
-
-
-def _cleaned(pieces: Sequence[meter.Piece]) -> list[meter.Piece]:
-    return [(clean(text), expressions) for text, expressions in pieces]
+    async def _tell_pieces(self, pieces: Sequence[meter.Piece]) -> None:
+        runs = meter.runs(pieces)
+        widgets = list(self.query_children(".measured").results(Static))
+        new = []
+        for place, run in enumerate(runs):
+            if place < len(self._measured) and self._measured[place] == run:
+                continue
+            shown = [(clean(text), expressions) for text, expressions in pieces[slice(*run)]]
+            content = meter.drawn(shown, self._view.vector, numbers=self._view.numbers)
+            if place < len(widgets):
+                widgets[place].update(content)
+            else:
+                new.append(Static(content, classes="stretch measured", markup=False))
+        self._measured = runs
+        if new:
+            await self.mount_all(new)
 
 
 class AnswerView(Vertical):
@@ -139,12 +130,13 @@ class AnswerView(Vertical):
     async def compare(self, *, wanted: bool) -> AnswerColumn | None:
         """Give the column of the baseline, which appears when it is wanted."""
         if wanted and self.baseline is None:
-            self.baseline = AnswerColumn("baseline")
+            self.baseline = AnswerColumn()
             self.baseline.add_class("baseline")
-            self.steered.entitle("steered")
             await self._columns.mount(self.baseline, before=self.steered)
+            await self.baseline.entitle("baseline")
+            await self.steered.entitle("steered")
         elif not wanted and self.baseline is not None:
             await self.baseline.remove()
             self.baseline = None
-            self.steered.entitle("")
+            await self.steered.entitle("")
         return self.baseline

@@ -6,6 +6,7 @@ the model's process come from another thread; they wait in line here and are han
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -39,6 +40,7 @@ MakeChat = Callable[[Callable[[Event], None], Callable[[Notice], None]], Chat]
 _LONGEST_ANSWER_OF_A_COMMAND = 8
 """Lines; more get a page of their own."""
 _SECONDS_TO_CONFIRM = 3.0
+_LONGEST_REST = 0.5
 _WELCOME = "Write a message, Enter sends. F1 shows all keys and commands, F2 goes to the sliders, Esc stops an answer."
 
 
@@ -94,6 +96,7 @@ class ChatScreen(App[int]):
         self._concept = 0
         self._numbers = False
         self._leaving = False
+        self._rest_until = 0.0
 
     def compose(self) -> ComposeResult:
         """The conversation and the sliders, the meter's legend, the prompt, the status line."""
@@ -119,14 +122,23 @@ class ChatScreen(App[int]):
     async def _work(self) -> None:
         """Handle what has come from the model's process, and draw what the chat tells of it.
 
-        Thirty times a second: the eye takes that for at once, and a fast model cannot crowd out the keys.
+        Thirty times a second: the eye takes that for at once. Drawing rests twice as long as it took, so that however
+        fast a model writes, the keys have their turn.
         """
         for event in self.inbox.taken():
             self.status.gauge.take(event)
             self.chat.handle(event)
-        if self.board.waiting:
+        began = time.monotonic()
+        if self.board.waiting and began >= self._rest_until:
+            # Until the screen is laid out; what it took is known after that.
+            self._rest_until = began + _LONGEST_REST
             await self._draw()
+            self.call_after_refresh(self._rest, began)
         self._tell_status()
+
+    def _rest(self, began: float) -> None:
+        now = time.monotonic()
+        self._rest_until = now + min(2 * (now - began), _LONGEST_REST)
 
     async def _draw(self) -> None:
         """Draw what the chat has told."""

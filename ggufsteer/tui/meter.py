@@ -57,6 +57,20 @@ def drawn(pieces: Iterable[Piece], vector: str, *, numbers: bool) -> Content:
     return Content("").join(parts)
 
 
+def runs(pieces: Sequence[Piece], longest: int = 150) -> list[tuple[int, int]]:
+    """Divide pieces at line ends, so that each run can be drawn by itself: (first, the one after the last).
+
+    >>> runs([("a", {}), ("b\\n", {}), ("c", {})], longest=1)
+    [(0, 2), (2, 3)]
+    """
+    divided, begin = [], 0
+    for place, (text, _) in enumerate(pieces, 1):
+        if place - begin >= longest and text.endswith("\n"):
+            divided.append((begin, place))
+            begin = place
+    return [*divided, (begin, len(pieces))] if begin < len(pieces) else divided
+
+
 def _short(expression: float) -> str:
     """Write a number in few columns."""
     return f"{expression:.1f}".replace("-0.0", "0.0")

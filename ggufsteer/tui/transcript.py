@@ -5,7 +5,7 @@ It decides which widgets stay when the conversation changes. It reads the conver
 
 from __future__ import annotations
 
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
@@ -15,6 +15,7 @@ from ggufsteer.tasks.converse import Conversation, Message
 from ggufsteer.tasks.notices import Level
 from ggufsteer.text import clean
 from ggufsteer.tui.answer import AnswerView, MeterView
+from ggufsteer.tui.terminal import ascii_only
 
 _MOST_REMARKS = 60
 _REASONS = {
@@ -32,25 +33,22 @@ _SIGNS: dict[Level, tuple[str, str]] = {
 }
 
 
-class QuestionView(Vertical):
+class QuestionView(Static):
     """What the person wrote."""
 
     DEFAULT_CSS = """
-    QuestionView { height: auto; margin-bottom: 1; }
-    QuestionView > .heading { height: 1; color: $text-primary; text-style: bold; }
-    QuestionView > .text { height: auto; padding-left: 2; }
+    QuestionView { height: auto; margin-bottom: 1; padding-left: 1; border-left: outer $primary; }
+    QuestionView.-ascii { border-left: ascii $primary; }
     """
 
     def __init__(self, message_id: int) -> None:
-        self._heading = Static("You", classes="heading", markup=False)
-        self._text = Static(classes="text", markup=False)
-        super().__init__(self._heading, self._text)
+        super().__init__(markup=False)
         self.message_id = message_id
+        self.set_class(ascii_only(), "-ascii")
 
-    def tell(self, heading: Content, text: str) -> None:
+    def tell(self, about: str, text: str) -> None:
         """Show this."""
-        self._heading.update(heading)
-        self._text.update(Content(clean(text)))
+        self.update(Content.assemble(("You", "bold $text-primary"), (about, "$text-muted"), "\n", clean(text)))
 
 
 class Remark(Static):
@@ -91,14 +89,13 @@ class Transcript(VerticalScroll, can_focus=False):
         """Show the conversation's present way; widgets of messages that stay are kept."""
         path = conversation.path()
         wanted = {message.id for message in path}
-        await self.remove_children([view for view in self._views() if view.message_id not in wanted])
-        views = {view.message_id: view for view in self._views()}
-        for message in path:
-            view = views.get(message.id)
-            if view is None:
-                view = QuestionView(message.id) if message.role == "user" else AnswerView(message.id)
-                await self.mount(view)
-            await self._tell(view, message, conversation)
+        with self.app.batch_update():
+            await self.remove_children([view for view in self._views() if view.message_id not in wanted])
+            known = {view.message_id for view in self._views()}
+            await self.mount_all(_view_of(message) for message in path if message.id not in known)
+            views = {view.message_id: view for view in self._views()}
+            for message in path:
+                await self._tell(views[message.id], message, conversation)
 
     async def show_message(self, conversation: Conversation, message_id: int) -> None:
         """Show the present text of one message, which may have grown."""
@@ -124,19 +121,19 @@ class Transcript(VerticalScroll, can_focus=False):
     async def _tell(self, view: Widget, message: Message, conversation: Conversation) -> None:
         branch = _branch(conversation, message)
         if isinstance(view, QuestionView):
-            view.tell(Content.assemble("You", (branch, "not bold $text-muted")), message.text)
+            view.tell(branch, message.text)
         elif isinstance(view, AnswerView):
-            ended = message.reason is not None
             writing = message.id == self.writing
             about = "".join([branch, _steered_by(message.settings), _ended_by(message)])
             view.head(Content.assemble(clean(self.model_name), (about, "not bold $text-muted")))
-            await view.steered.tell(message.text, message.expressions, self.meter, ended=ended)
+            await view.steered.tell(message.text, message.expressions, self.meter)
             baseline = await view.compare(wanted=bool(message.baseline) or (writing and self.compare))
             if baseline is not None:
-                # The baseline may still be written when the answer itself is over.
-                await baseline.tell(
-                    message.baseline, message.baseline_expressions, self.meter, ended=ended and not writing
-                )
+                await baseline.tell(message.baseline, message.baseline_expressions, self.meter)
+
+
+def _view_of(message: Message) -> QuestionView | AnswerView:
+    return QuestionView(message.id) if message.role == "user" else AnswerView(message.id)
 
 
 def _branch(conversation: Conversation, message: Message) -> str:

@@ -1,7 +1,6 @@
 """Text from a model, a file or a paste is shown and does nothing: no escape sequence, no markup, no link."""
 
 import pytest
-from textual.widgets.markdown import MarkdownBlock
 
 from ggufsteer.tasks.notices import State
 from tests.tui.stage import Stage, play, stage
@@ -32,9 +31,11 @@ def forbidden(text: str) -> set[str]:
 
 def acts(it: Stage) -> list[object]:
     """Name the stretches of answers that a click would do something with."""
-    blocks = it.screen.transcript.query(MarkdownBlock)
-    spans = [span.style for block in blocks for span in block._content.spans]
-    return [style for style in spans if "@click" in getattr(style, "meta", {}) or "@click" in str(style)]
+    strips = it.screen.screen._compositor.render_strips()
+    styles = [segment.style for strip in strips for segment in strip if segment.style is not None]
+    in_panel = {"app.ask('/add ')", "app.ask('/preset ')", "app.reset_all"}
+    clicks = {style.meta.get("@click") for style in styles} - in_panel - {None}
+    return [*clicks, *(style.link for style in styles if style.link)]
 
 
 @pytest.mark.parametrize("pieces", ["whole", "characters"])

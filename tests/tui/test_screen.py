@@ -28,7 +28,7 @@ def test_an_answer_is_shown_while_it_is_written_and_set_as_markdown() -> None:
             await it.until(lambda: it.chat.state is State.READY)
             await it.until_shown("I am very well.")
             assert answers(it)[0].steered.text == "I am **very** well.\n\n- one\n- two"
-            assert answers(it)[0].steered.markdown.source == "I am **very** well.\n\n- one\n- two"
+            assert answers(it)[0].steered.source == "I am **very** well.\n\n- one\n- two"
 
     play(see)
 
@@ -44,7 +44,7 @@ def test_a_thousand_pieces_come_whole_and_in_order() -> None:
                 it.worker.write(piece)
             it.worker.finish()
             await it.until(lambda: it.chat.state is State.READY)
-            await it.until(lambda: answers(it)[0].steered.markdown.source == "".join(pieces))
+            await it.until(lambda: answers(it)[0].steered.source == "".join(pieces))
 
     play(see)
 
