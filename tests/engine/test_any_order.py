@@ -155,9 +155,9 @@ class Person(RuleBasedStateMachine):
     @invariant()
     def the_memory_is_that_of_a_fresh_one(self) -> None:
         """The next token's logits are what they are for somebody who has just been told it all."""
-        if not self.changed or not self.turns or not self.turns[-1].tokens:
+        changed, self.changed = self.changed, False
+        if not changed or not self.turns[-1].tokens:
             return
-        self.changed = False
         expected = self.fresh.read(self.turns, self.lived.present, self.policy, forget=True)
         for seen in (self.lived.logits, self.lived.read(self.turns, self.lived.present, self.policy, forget=False)):
             assert np.abs(seen - expected).max() <= CLOSE * np.abs(expected).max()
