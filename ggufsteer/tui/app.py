@@ -6,6 +6,7 @@ the model's process come from another thread; they wait in line here and are han
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -97,6 +98,7 @@ class ChatScreen(App[int]):
         self._numbers = False
         self._leaving = False
         self._rest_until = 0.0
+        self._pen = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         """The conversation and the sliders, the meter's legend, the prompt, the status line."""
@@ -142,8 +144,10 @@ class ChatScreen(App[int]):
 
     async def _draw(self) -> None:
         """Draw what the chat has told."""
-        self._look_at_chat()
-        await self.board.draw(self.chat, self.transcript, self.panel)
+        # A timer of Textual's runs beside the handlers of messages: two drawings must not meet half-made widgets.
+        async with self._pen:
+            self._look_at_chat()
+            await self.board.draw(self.chat, self.transcript, self.panel)
         draft = self.board.take_draft()
         if draft is not None:
             self.prompt.area.fill(draft)
@@ -310,8 +314,9 @@ class ChatScreen(App[int]):
         await self._draw_all()
 
     async def _draw_all(self) -> None:
-        self._look_at_chat()
-        await self.transcript.show(self.chat.conversation)
+        async with self._pen:
+            self._look_at_chat()
+            await self.transcript.show(self.chat.conversation)
 
     def action_reset_all(self) -> None:
         """Set all sliders to 0."""

@@ -43,6 +43,10 @@ def view_of(equaliser: Equaliser, slider: Slider) -> SliderView:
     )
 
 
+class _Rows(VerticalScroll, inherit_bindings=False):
+    """Scrolls by the focus alone: its own up and down would take the keys from the sliders once they overflow."""
+
+
 class EqualiserPanel(Vertical):
     """All sliders."""
 
@@ -83,7 +87,7 @@ class EqualiserPanel(Vertical):
     def __init__(self, equaliser: Equaliser) -> None:
         super().__init__()
         self.equaliser = equaliser
-        self._list = VerticalScroll(id="sliders", can_focus=False)
+        self._list = _Rows(id="sliders", can_focus=False)
         self._empty = Static(_EMPTY, classes="empty", markup=False)
 
     def compose(self) -> ComposeResult:

@@ -177,6 +177,21 @@ def test_up_and_down_go_between_sliders_and_f2_back_to_the_message() -> None:
     play(see)
 
 
+def test_keys_walk_over_more_sliders_than_there_is_room_for() -> None:
+    """The list follows the focus, and a key moves the slider that has it, not the list."""
+    names = [f"v{number}" for number in range(8)]
+
+    async def see() -> None:
+        async with stage(vectors=tuple((f"{name}.gguf", 0.0) for name in names)) as it:
+            await it.press("f2", *["down"] * 6, "right")
+            moved = {slider.name: slider.strength for slider in it.chat.equaliser.sliders if slider.strength}
+            assert moved == {"v6": 0.1}
+            assert row(it, 6).has_focus
+            await it.until(lambda: "v6" in it.shown)
+
+    play(see)
+
+
 def test_all_sliders_go_to_zero_by_one_key() -> None:
     """The model as it is."""
 

@@ -1,5 +1,7 @@
 """The screen as a whole: answers as they are written, stop, branches, A/B, the meter, pages, quitting, layouts."""
 
+import asyncio
+
 import pytest
 
 from ggufsteer.engine.messages import Generate, Stop
@@ -45,6 +47,20 @@ def test_a_thousand_pieces_come_whole_and_in_order() -> None:
             it.worker.finish()
             await it.until(lambda: it.chat.state is State.READY)
             await it.until(lambda: answers(it)[0].steered.source == "".join(pieces))
+
+    play(see)
+
+
+def test_two_drawings_at_once_do_not_meet() -> None:
+    """A timer draws beside the handlers of messages; neither finds a widget that the other has half made."""
+
+    async def see() -> None:
+        async with stage(hold=False) as it:
+            for number in range(5):
+                it.chat.send(f"question {number}")
+                await asyncio.gather(*(draw() for draw in [it.screen._draw, it.screen._draw_all] * 3))
+                await it.until(lambda: it.chat.state is State.READY)
+            assert len(answers(it)) == 5
 
     play(see)
 
