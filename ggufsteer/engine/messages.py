@@ -46,7 +46,7 @@ class Band(_Record):
 
 
 Settings = tuple[Band, ...]
-"""All that steers at one moment; bands of strength 0 and muted ones are left out."""
+"""All that steers at one moment; muted bands are left out, and those of strength 0 that do nothing there."""
 
 
 class Segment(_Record):

@@ -140,7 +140,7 @@ class Service:
         identity = model.identity
         self._emit(
             Loaded(
-                name=identity.label,
+                name=identity.name or model.path.stem,
                 path=str(model.path),
                 architecture=model.architecture,
                 content_hash=identity.content_hash,

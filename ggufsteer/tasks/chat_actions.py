@@ -67,8 +67,10 @@ def describe(chat: Chat, slider: Slider) -> str:
         words.append(f"at most {slider.maximum:g}")
     if chat.equaliser.beyond(slider):
         words.append("! beyond what is known to stay fluent")
-    if not chat.equaliser.audible(slider) and slider.strength != 0:
-        words.append("muted" if slider.muted else "silenced by another's solo")
+    if slider.muted:
+        words.append("muted")
+    elif not chat.equaliser.audible(slider) and slider.strength != 0:
+        words.append("silenced by another's solo")
     words += ["solo"] if slider.solo else []
     words += [slider.operation] if slider.operation != "add" else []
     if slider.operation == "gate":

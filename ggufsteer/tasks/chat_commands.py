@@ -119,7 +119,7 @@ _TABLE = (
     Command("mute", "NAME", "Mute a vector, or no longer.", "/mute happy", act.mute, (_vectors,)),
     Command("solo", "NAME", "Let only this vector steer, or all again.", "/solo happy", act.solo, (_vectors,)),
     Command(
-        "reset", "[NAME]", "Set a vector as recommended; without a name, all to 0.", "/reset happy", act.reset,
+        "reset", "[NAME]", "Set a vector, or all of them, back to 0 and to how they began.", "/reset happy", act.reset,
         (_vectors,),
     ),
     Command(

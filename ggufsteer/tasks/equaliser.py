@@ -172,12 +172,17 @@ class Equaliser:
         return slider
 
     def settings(self) -> Settings:
-        """Say what steers: every slider that is not muted, not at 0, and not silenced by another's solo."""
+        """Say what steers: every slider that is not muted, not at 0, and not silenced by another's solo.
+
+        A clamp steers at 0 too: it holds every state at the negative side's mean.
+        """
         any_solo = any(slider.solo for slider in self._sliders)
         return tuple(
             slider.band()
             for slider in self._sliders
-            if not slider.muted and slider.strength != 0 and (slider.solo or not any_solo)
+            if not slider.muted
+            and (slider.strength != 0 or slider.operation == "clamp")
+            and (slider.solo or not any_solo)
         )
 
     def audible(self, slider: Slider) -> bool:
@@ -209,16 +214,15 @@ class Equaliser:
         return slider.solo
 
     def reset(self, name: str) -> None:
-        """Set a slider to its recommended strength, and everything else of it to what a new one has."""
+        """Set a slider to 0, and everything else of it to what a new one has."""
         slider = self.slider(name)
-        slider.strength = _within_limit(slider.recommended)
+        slider.strength = 0.0
         _reset_all_but_strength(slider)
 
     def reset_all(self) -> None:
         """Set every slider to 0, and everything else of it to what a new one has: the model as it is."""
         for slider in self._sliders:
-            slider.strength = 0.0
-            _reset_all_but_strength(slider)
+            self.reset(slider.name)
 
     def set_operation(self, name: str, operation: str) -> None:
         """Choose what is done with the vector; raises `SteerError` when there is no such operation."""

@@ -118,7 +118,8 @@ class SliderRow(Widget, can_focus=True):
     def render(self) -> Content:
         """Draw the row."""
         track = self._track_now()
-        silent = self.view.muted or self.view.silenced or self.view.strength == 0.0
+        at_rest = self.view.strength == 0.0 and self.view.operation != "clamp"
+        silent = self.view.muted or self.view.silenced or at_rest
         drawn = [(text, _STYLES[part]) for text, part in track.drawn(self.view.strength, self._signs, silent=silent)]
         if self.size.height > 1:
             first = self._first_line(max(self.size.width - 2, 8))

@@ -127,7 +127,8 @@ def test_a_gate_whose_condition_goes_decides_by_itself(equaliser: Equaliser) -> 
 
 
 def test_reset_is_as_new_and_reset_all_is_the_model_as_it_is(equaliser: Equaliser) -> None:
-    """One slider goes to its recommended strength, all together to 0."""
+    """Strength 0, and nothing left of what was chosen besides."""
+    equaliser.set_strength("happy", 0.0)
     new = equaliser.to_json()
     equaliser.set_strength("happy", 0.3)
     equaliser.set_operation("happy", "clamp")
@@ -136,6 +137,16 @@ def test_reset_is_as_new_and_reset_all_is_the_model_as_it_is(equaliser: Equalise
     assert equaliser.to_json() == new
     equaliser.reset_all()
     assert equaliser.settings() == ()
+
+
+def test_a_clamp_steers_at_zero_too(equaliser: Equaliser) -> None:
+    """There it holds the state at the negative side's mean, which is not the model as it is; muted it does nothing."""
+    equaliser.set_strength("happy", 0.0)
+    assert not equaliser.audible(equaliser.slider("happy"))
+    equaliser.set_operation("happy", "clamp")
+    assert equaliser.audible(equaliser.slider("happy"))
+    equaliser.mute("happy")
+    assert not equaliser.audible(equaliser.slider("happy"))
 
 
 def test_a_kept_setting_comes_back(equaliser: Equaliser) -> None:
