@@ -34,6 +34,7 @@ class AnswerColumn(Vertical):
     AnswerColumn { height: auto; width: 1fr; }
     AnswerColumn > .title { color: $text-muted; text-style: italic; height: 1; }
     AnswerColumn > .measured { height: auto; }
+    AnswerColumn > .measured:last-child { margin-bottom: 1; }
     """
 
     def __init__(self) -> None:

@@ -41,6 +41,8 @@ _LOOK = Theme(
         "markdown.item.bullet": "bold",
         "markdown.item.number": "bold",
         "markdown.hr": "dim",
+        "markdown.table.header": "bold",
+        "markdown.table.border": "dim",
     }
 )
 
@@ -77,7 +79,7 @@ class _Drawing(RichMarkdown):
     elements = {**RichMarkdown.elements, "heading_open": _Heading}  # noqa: RUF012  # as in the base class
 
     def __init__(self, text: str, *, dark: bool) -> None:
-        super().__init__("", code_theme="ansi_dark" if dark else "ansi_light", hyperlinks=False, justify="left")
+        super().__init__("", code_theme="ansi_dark" if dark else "default", hyperlinks=False, justify="left")
         self.parsed = _PARSER.parse(text)
 
 

@@ -24,12 +24,12 @@ STEP = 0.1
 FINE_STEP = 0.01
 
 _STYLES: dict[Part, str] = {
-    "track": "$text-disabled",
-    "fill": "$primary",
-    "beyond": "$error",
+    "track": "$foreground 50%",
+    "fill": "$text-primary",
+    "beyond": "$text-error",
     "mark": "$text-muted",
     "centre": "$text",
-    "knob": "bold $accent",
+    "knob": "bold $text-accent",
 }
 _NUMBER_WIDTH = 7
 """Columns: a sign, two digits, the point, two digits, and `!`."""
@@ -136,7 +136,7 @@ class SliderRow(Widget, can_focus=True):
         pointer = ("> " if self._signs.track == "-" else "▸ ") if self.has_focus else "  "
         # A name comes from a file.
         name = Content(clean(self.view.name).replace("\n", " ")).truncate(width - 2, ellipsis=True, pad=True)
-        return Content.assemble((pointer, "bold $accent"), name.stylize("bold" if self.has_focus else ""))
+        return Content.assemble((pointer, "bold $text-accent"), name.stylize("bold" if self.has_focus else ""))
 
     def _number_part(self) -> Content:
         if self._typed is not None:

@@ -93,7 +93,7 @@ def line(situation: Situation, gauge: Gauge, width: int) -> Content:
     shown = Content.styled(f" {word}", style)
     for text, text_style in _parts(situation, gauge):
         if shown.cell_length + len(text) + 3 <= width - len(_HELP):
-            shown = Content.assemble(shown, (" | ", "$text-disabled"), (text, text_style))
+            shown = Content.assemble(shown, (" | ", "$text-muted"), (text, text_style))
     gap = " " * max(1, width - shown.cell_length - len(_HELP))
     return Content.assemble(shown, gap, (_HELP, "$text-muted"))
 
