@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ import pytest
 from ggufsteer.engine import plan, vocabulary
 from ggufsteer.engine.capture import TokenSequence, capture, plan_capture
 from ggufsteer.engine.generate import generate
+from ggufsteer.engine.interventions import NOTHING, Intervention
 from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.engine.sequences import TokenSequences
+from ggufsteer.engine.session import Session, StartAgain
 from ggufsteer.engine.steer import steered
 from ggufsteer.errors import ModelError
 from ggufsteer.files.control_vector import ControlVector
@@ -60,7 +63,7 @@ COARSE_ACTIVATION = dict.fromkeys(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a tiny random model of every architecture; without a seed, the program draws other ones each time."""
+    """A folder with a tiny random model of every architecture; without a seed they are other ones each time."""
     programs = os.environ.get("GGUFSTEER_STOCK_LLAMA")
     if not programs:
         pytest.skip("GGUFSTEER_STOCK_LLAMA does not name a folder with llama.cpp's programs")
@@ -178,6 +181,49 @@ def test_a_direction_moves_its_layer_and_no_earlier_one(model: Model) -> None:
             size = max(1.0, float(np.abs(before[:, layer]).max()))
             assert np.abs(after[:, layer] - before[:, layer] - direction).max() < 1e-5 * size
             assert np.array_equal(after[:, :layer], before[:, :layer])
+
+
+def test_an_ablated_direction_is_gone_behind_every_layer(model: Model) -> None:
+    """What llama.cpp cannot do itself, our reader does on every kind of graph, and writes it back where it counts."""
+    layers, sequences = list(range(1, model.n_layer)), _sequences(model)[:2]
+    direction = np.random.default_rng(0).standard_normal(model.n_embd).astype(np.float32)
+    unit = direction / np.linalg.norm(direction)
+    vector = ControlVector(dict.fromkeys(layers, direction))
+    plain = capture(model, sequences, layers, pool=False)
+    with steered(model, [Intervention(vector, operation="ablate")]):
+        ablated = capture(model, sequences, layers, pool=False)
+    for before, after in zip(plain, ablated, strict=True):
+        size = np.abs(before @ unit).max(axis=0)
+        assert (np.abs(after @ unit).max(axis=0) <= 1e-4 * size).all()
+
+
+def test_a_conversation_that_turns_elsewhere_is_read_as_if_it_always_had(model: Model) -> None:
+    """Memory that can be cut back is used again, other memory is filled anew; the logits do not know the difference."""
+    common, one, other = ([int(token) for token in part.tokens] for part in _sequences(model)[-4:-1])
+    shape = (model.n_layer, model.n_embd)
+    logits = []
+    with ExitStack() as stack:
+        for detour in (True, False):
+            context = model.new_context("auto", n_sequences=1)
+            stack.callback(context.close)
+            session = Session(context, shape, cuts_back=model.cuts_back)
+            for part in [one, other] if detour else [other]:
+                _read(session, [common[:40], part])
+            logits.append(session.logits())
+    limit = 10 * COARSE_ACTIVATION.get(_name(model), LIMIT)
+    assert np.abs(logits[0] - logits[1]).max() <= limit * np.abs(logits[1]).max()
+
+
+def _read(session: Session, parts: list[list[int]]) -> None:
+    """Read a conversation from its start; a memory that had to be emptied takes a second time."""
+    for _ in range(2):
+        session.rewind()
+        try:
+            for part in parts:
+                session.read(part, NOTHING)
+        except StartAgain:
+            continue
+        return
 
 
 def test_generation_runs(model: Model) -> None:
