@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("try")
-@click.argument("vector", type=click.Path(path_type=Path))
+@click.argument("vector", metavar="FILE|builtin:NAME")
 @click.argument("question")
 @click.option(
     "--strengths",
@@ -46,23 +46,25 @@ if TYPE_CHECKING:
 @seed_option
 @model_options
 @common_options
-def try_command(vector: Path, question: str, strengths: tuple[float, ...], as_json: bool, **flags: Any) -> None:
-    """Answer QUESTION with the control vector in the file VECTOR at several strengths, side by side.
+def try_command(vector: str, question: str, strengths: tuple[float, ...], as_json: bool, **flags: Any) -> None:
+    """Answer QUESTION with a control vector at several strengths, side by side.
 
     Without -m the demo model is used if the vector was made from it.
     """
+    from ggufsteer.engine.builtin import resolve_vector
     from ggufsteer.files.vector import read_vector
 
     if not question.strip():
         raise SteerError("the question is empty", 'ask something, such as "What do you think of tea?"')
-    read = read_vector(vector, producer=flags["producer"])
+    path = resolve_vector(vector)
+    read = read_vector(path, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")
     options = load_options(flags)
     from ggufsteer.engine.model import Model
     from ggufsteer.tasks.answer import answers
 
-    with Model.open(_model_path(flags["model"], read, vector), options) as model:
+    with Model.open(_model_path(flags["model"], read, path), options) as model:
         for doubt in read.check_fits(model.identity, force=flags["force"]):
             console.warn(doubt)
         with console.progress(quiet=as_json) as report:
@@ -80,7 +82,7 @@ def try_command(vector: Path, question: str, strengths: tuple[float, ...], as_js
             )
     if as_json:
         texts = [{"strength": one.strength, "text": one.text, "ended": one.ended} for one in given]
-        console.document({"question": question, "vector": str(vector), "model": str(model.path), "answers": texts})
+        console.document({"question": question, "vector": str(path), "model": str(model.path), "answers": texts})
         return
     console.side_by_side(
         [_heading(one.strength) for one in given],

@@ -94,3 +94,13 @@ def test_a_file_that_is_no_vector_is_refused(run: Run, tiny: Path) -> None:
         result = run("try", name, "Tea?", "-m", tiny)
         assert result.exit_code == 2, result.stderr
         assert name in result.stderr
+
+
+def test_a_vector_that_ships_is_called_by_its_name(run: Run) -> None:
+    """Its model is the one that ships too; an unknown name is told with the nearest."""
+    result = run("try", "builtin:french", "What is tea?", "-t", 1, "-n", 12, "--strengths", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "thé" in json.loads(result.stdout)["answers"][0]["text"]
+    refused = run("try", "builtin:frensh", "What is tea?")
+    assert refused.exit_code == 2
+    assert "builtin:french" in refused.stderr
