@@ -123,16 +123,25 @@ class PromptArea(TextArea):
         found = self._complete(text)
         return [] if found == [text] else found
 
-    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
+    async def _on_key(self, event: events.Key) -> None:
         # TextArea takes Enter for itself before bindings are asked; its own handler runs after this one.
         if event.key == "enter":
-            event.stop()
-            event.prevent_default()
             self.action_submit()
         elif event.key == "escape" and self._completions.lines:
-            event.stop()
-            event.prevent_default()
             self._completions.offer([])
+        elif event.is_printable or not await self._act(event.key):
+            return
+        event.stop()
+        event.prevent_default()
+
+    async def _act(self, key: str) -> bool:
+        """Do at once what a key is bound to here; gives False when that is nothing.
+
+        Textual looks bindings up only after the key has gone up to the app: characters that were typed behind it
+        would overtake it, and a line break or a deletion would land after them.
+        """
+        bound = self._bindings.key_to_bindings.get(key, [])
+        return bool(bound) and await self.app.run_action(bound[0].action, self)
 
     def _on_paste(self, event: events.Paste) -> None:  # type: ignore[override]
         # What was copied elsewhere may hold escape sequences, and the base class, whose handler runs after this one,

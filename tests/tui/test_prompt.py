@@ -40,6 +40,20 @@ def test_a_line_can_be_broken(key: str) -> None:
     play(see)
 
 
+def test_keys_that_come_fast_keep_their_order() -> None:
+    """A line break, a deletion and a move of the cursor land before what was typed behind them."""
+
+    async def see() -> None:
+        async with stage() as it:
+            keys = ["a", "ctrl+j", "x", "backspace", "b", "left", "c", "ctrl+j"]
+            for key in keys:
+                it.screen.post_message(events.Key(key, key if len(key) == 1 else None))
+            await it.until(lambda: it.screen.prompt.area.text.count("\n") == 2)
+            assert it.screen.prompt.area.text == "a\nc\nb"
+
+    play(see)
+
+
 def test_blanks_alone_are_not_sent() -> None:
     """Enter on an empty entry does nothing."""
 
