@@ -11,12 +11,14 @@ from pathlib import Path
 import click
 import pytest
 
+from ggufsteer.cli.chat import chat_command
 from ggufsteer.cli.extract import extract_command
 from ggufsteer.cli.try_ import try_command
 
 SHARED = ("model", "gpu_layers", "ctx_size", "threads", "batch_size", "ubatch_size", "flash_attn")
 OF_THE_GENERATOR = ("positive_file", "negative_file", "method", "output", *SHARED)
 OF_COMPLETION = ("system", "max_tokens", "temperature", "seed", *SHARED)
+OF_A_CHAT = (*OF_COMPLETION, "top_p")
 
 
 def _help_of(program: str) -> str:
@@ -32,8 +34,10 @@ def _help_of(program: str) -> str:
     [
         (extract_command, OF_THE_GENERATOR, "llama-cvector-generator"),
         (try_command, OF_COMPLETION, "llama-completion"),
+        (chat_command, OF_A_CHAT, "llama-completion"),
+        (chat_command, OF_A_CHAT, "llama-cli"),
     ],
-    ids=["extract", "try"],
+    ids=["extract", "try", "chat", "chat beside llama-cli"],
 )
 def test_flags_and_environment_are_llama_cpps(command: click.Command, names: tuple[str, ...], program: str) -> None:
     """Every spelling of an option that both have, and its variable, stand in the help of llama.cpp's program."""
