@@ -73,7 +73,8 @@ MakeChat = Callable[[Callable[["Event"], None], Callable[["Notice"], None]], "Ch
     type=click.Choice(["here", "always"]),
     default="here",
     show_default=True,
-    help="What a moved slider means for what was said before: nothing, or that it is read again.",
+    help="What a moved slider means for what was said before: nothing (from here on), or that it is read again as if "
+    "the slider had always stood so.",
 )
 @click.option(
     "--producer",
@@ -81,7 +82,13 @@ MakeChat = Callable[[Callable[["Event"], None], Callable[["Notice"], None]], "Ch
     help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
 )
 @click.option("--force", is_flag=True, help="Use vectors although they were made from another model file.")
-@click.option("--run", "commands", metavar="COMMAND", multiple=True, help="Run a /command first; may be repeated.")
+@click.option(
+    "--run",
+    "commands",
+    metavar="COMMAND",
+    multiple=True,
+    help="Run a /command of the chat first, such as '/compare on'; may be repeated.",
+)
 @click.option("--plain", is_flag=True, help="Lines of text instead of a screen, for pipes and screen readers.")
 @seed_option
 @model_options
@@ -165,7 +172,7 @@ def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float 
 
             path = str(resolve_vector(path))
         elif not _is_file(path):
-            raise SteerError(f"--vector {path}: no such file", "check the path")
+            raise SteerError(f"--vector {path}: no such file", f"check the path; {BUILTIN}:NAME is a vector that ships")
         found.append((path, strength))
     return tuple(found)
 

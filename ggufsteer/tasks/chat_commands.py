@@ -110,7 +110,10 @@ _TABLE = (
         "/set temperature 0.7", act.set_sampling, (_choices(*act.SAMPLING_KEYS),),
     ),
     Command("vectors", "", "Show all vectors and how they steer.", "/vectors", act.vectors),
-    Command("add", "FILE[:STRENGTH]", "Add a control vector.", "/add happy.gguf:0.8", act.add, (_files,)),
+    Command(
+        "add", "FILE[:STRENGTH]", "Add a control vector: a file, or builtin:NAME.", "/add happy.gguf:0.8", act.add,
+        (_files,),
+    ),
     Command("remove", "NAME", "Remove a vector.", "/remove happy", act.remove, (_vectors,)),
     Command(
         "strength", "NAME N", "Set a strength: 1 is recommended, 0 is off. Shorter: /NAME N.", "/strength happy 0.5",
@@ -119,16 +122,16 @@ _TABLE = (
     Command("mute", "NAME", "Mute a vector, or no longer.", "/mute happy", act.mute, (_vectors,)),
     Command("solo", "NAME", "Let only this vector steer, or all again.", "/solo happy", act.solo, (_vectors,)),
     Command(
-        "reset", "[NAME]", "Set a vector, or all of them, back to 0 and to how they began.", "/reset happy", act.reset,
-        (_vectors,),
+        "reset", "[NAME]", "Set a vector, or all, to 0, and take back all else that was set.", "/reset happy",
+        act.reset, (_vectors,),
     ),
     Command(
         "layers", "NAME FIRST-LAST|all", "Choose the layers that a vector acts on.", "/layers happy 2-4", act.layers,
         (_vectors, _choices("all")),
     ),
     Command(
-        "operation", "NAME add|ablate|clamp|gate", "Choose what is done with a vector.", "/operation happy ablate",
-        act.operation, (_vectors, _choices(*OPERATIONS)),
+        "operation", "NAME add|ablate|clamp|gate", "Add it, take it out, hold it fast, or add it behind a gate.",
+        "/operation happy ablate", act.operation, (_vectors, _choices(*OPERATIONS)),
     ),
     Command(
         "scope", "NAME all|prompt|answer", "Choose which tokens are steered.", "/scope happy answer", act.scope,
@@ -148,13 +151,16 @@ _TABLE = (
         act.preset, (_choices("save", "load", "list", "delete"), _presets),
     ),
     Command(
-        "policy", "[here|always]", "Whether sliders count from here on, or as if always.", "/policy always", act.policy,
-        (_choices(*POLICIES),),
+        "policy", "[here|always]", "Whether moved sliders count from here on, or as if always.", "/policy always",
+        act.policy, (_choices(*POLICIES),),
     ),
-    Command("compare", "[on|off]", "Answer without and with steering.", "/compare on", act.compare, (_ON_OFF,)),
     Command(
-        "meter", "[on|off]", "Measure how strongly each word expresses each vector.", "/meter on", act.meter,
-        (_ON_OFF,),
+        "compare", "[on|off]", "Answer each question twice: without and with steering (A/B).", "/compare on",
+        act.compare, (_ON_OFF,),
+    ),
+    Command(
+        "meter", "[on|off]", "Measure how strongly each word of what comes expresses each vector.", "/meter on",
+        act.meter, (_ON_OFF,),
     ),
     Command("command", "", "Show the command lines for what is set, stock llama.cpp's too.", "/command", act.command),
     Command("save", "FILE", "Write the conversation into a file.", "/save talk.json", act.save, (_files,)),
