@@ -1,0 +1,126 @@
+"""What the chat writes, llama.cpp's own unmodified server writes too, with the same vectors at the same strengths.
+
+The server is not part of the project: `GGUFSTEER_STOCK_LLAMA` names the folder that holds it, built from the same
+llama.cpp as llama-cpp-python carries.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggufsteer.engine.builtin import builtin_model_path, builtin_vectors
+from ggufsteer.engine.messages import Event, Load, SamplingSettings
+from ggufsteer.engine.worker import Worker
+from ggufsteer.tasks.chat import Chat
+from ggufsteer.tasks.chat_options import ChatOptions
+from ggufsteer.tasks.notices import State
+
+QUESTIONS = ("What do you think of coffee?", "And what about the sea?")
+CONTEXT = 1024
+PATIENCE_SECONDS = 60.0
+Steering = tuple[tuple[str, float], ...]
+STEERINGS: tuple[Steering, ...] = (
+    (("happy", 0.0),),
+    (("happy", 1.0),),
+    (("happy", -1.0),),
+    (("happy", 0.5),),
+    (("happy", 1.0), ("formal", 0.5)),
+)
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """The folder of llama.cpp's own programs."""
+    folder = os.environ.get("GGUFSTEER_STOCK_LLAMA")
+    if not folder:
+        pytest.skip("GGUFSTEER_STOCK_LLAMA does not name a folder with llama.cpp's programs")
+    return Path(folder)
+
+
+def our_answers(vectors: Sequence[tuple[str, float]]) -> list[str]:
+    """Ask all questions in one chat, with its own model's process."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    options = ChatOptions(
+        load=Load(model=str(builtin_model_path()), n_threads=1, n_ctx=CONTEXT),
+        vectors=tuple((str(builtin_vectors()[name]), strength) for name, strength in vectors),
+        sampling=SamplingSettings(temperature=0.0),
+    )
+    chat = Chat(Worker(events.put), options, lambda notice: None)
+
+    def until_ready() -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while chat.state is not State.READY:
+            chat.handle(events.get(timeout=max(end - time.monotonic(), 0.001)))
+
+    chat.start()
+    try:
+        until_ready()
+        for question in QUESTIONS:
+            assert chat.send(question)
+            until_ready()
+        return [message.raw for message in chat.conversation.path() if message.role == "assistant"]
+    finally:
+        chat.close()
+
+
+@contextmanager
+def server(programs: Path, vectors: Sequence[tuple[str, float]]) -> Iterator[str]:
+    """A running llama-server; yields its address."""
+    # A parameter of its own for each vector would leave only the last one.
+    scaled = ",".join(f"{builtin_vectors()[name]}:{strength}" for name, strength in vectors)
+    command: list[str | Path]
+    command = [programs / "llama-server", "-m", builtin_model_path(), "--control-vector-scaled", scaled, "--port", "0",
+               "-t", "1", "-c", str(CONTEXT), "-np", "1", "-fa", "off", "--jinja"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if "listening on http" in line:
+                yield "http" + line.rsplit("http", 1)[1].split()[0]
+                break
+        else:
+            pytest.fail("llama-server did not start:\n" + "".join(seen[-20:]))
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def their_answers(address: str) -> list[str]:
+    """Ask the server the same questions, by its own template."""
+    messages: list[dict[str, str]] = []
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        body: dict[str, Any] = {"messages": messages, "temperature": 0, "cache_prompt": True}
+        request = urllib.request.Request(
+            f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
+            messages.append({"role": "assistant", "content": json.load(response)["choices"][0]["message"]["content"]})
+    return [message["content"] for message in messages if message["role"] == "assistant"]
+
+
+@pytest.mark.stock
+@pytest.mark.parametrize("vectors", STEERINGS, ids=lambda vectors: " ".join(f"{name} {by}" for name, by in vectors))
+def test_both_turns_are_those_of_llama_server(programs: Path, vectors: Steering) -> None:
+    """Greedily, character by character; a temperature of 0 leaves nothing to chance."""
+    with server(programs, vectors) as address:
+        theirs = their_answers(address)
+    ours = our_answers(vectors)
+    assert all(answer.strip() for answer in ours)
+    assert ours == theirs
+
+
+def test_the_steerings_write_different_answers() -> None:
+    """The comparison with llama.cpp's server is not one of five unsteered texts."""
+    assert our_answers(STEERINGS[0]) != our_answers(STEERINGS[1])
