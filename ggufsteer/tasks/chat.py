@@ -194,7 +194,8 @@ class Chat(ChatProcess):
     @_says
     def remove_vector(self, name: str) -> None:
         """Take a vector away; what was written under it stays as it was."""
-        self.equaliser.remove(name)
+        lost = self.equaliser.remove(name)
+        self._tell_lost_conditions(dict.fromkeys(lost, name))
         self.settings_changed()
         if name in self.conversation.vectors_used:
             self._shelf.hide(name)

@@ -272,7 +272,7 @@ class ChatProcess:
             self.refusals.append(event)
             self._shelf.drop(event.subject)
             if any(slider.name == event.subject for slider in self.equaliser.sliders):
-                self.equaliser.remove(event.subject)
+                self._tell_lost_conditions(dict.fromkeys(self.equaliser.remove(event.subject), event.subject))
             self._tell(EqualiserChanged())
             self._settle()
         elif event.request == "generate" and self._running is not None:
@@ -299,10 +299,17 @@ class ChatProcess:
 
     def _settle(self) -> None:
         """Be ready once the model and all vectors are there, and do what waited for that."""
-        if self.state is not State.STARTING or self.model is None or self._shelf.pending:
+        if self.model is None or self._shelf.pending:
+            return
+        self._tell_lost_conditions(self.equaliser.drop_lost_conditions())
+        if self.state is not State.STARTING:
             return
         self._become(State.READY)
         self._do_what_waits()
+
+    def _tell_lost_conditions(self, lost: Mapping[str, str]) -> None:
+        for gate, condition in lost.items():
+            self.say("warning", f"{gate}: its condition {condition} is not there; it decides by itself", "/gate")
 
     def _do_what_waits(self) -> None:
         if self._waiting is not None and self.state is State.READY:  # a listener may have asked for something

@@ -97,8 +97,8 @@ class Slider:
         first, last = self.layers
         return tuple(layer for layer in self.all_layers if first <= layer <= last)
 
-    def band(self) -> Band:
-        """Give what the model's process has to know."""
+    def band(self, names: Collection[str]) -> Band:
+        """Give what the model's process has to know; a condition that is none of `names` is left out."""
         gate = self.operation == "gate"
         return Band(
             vector=self.name,
@@ -107,7 +107,7 @@ class Slider:
             layers=self.layers,
             scope=self.scope,
             thinking=self.thinking,
-            condition=self.condition if gate else None,
+            condition=self.condition if gate and self.condition in names else None,
             threshold=self.threshold if gate else 0.5,
             decided=self.decided if gate else "prompt",
         )
@@ -162,23 +162,35 @@ class Equaliser:
             raise SteerError(f"there is a vector '{slider.name}' already", "give it another name")
         self._sliders.append(slider)
 
-    def remove(self, name: str) -> Slider:
-        """Take a slider away; gates that it decided look at their own vector from then on."""
-        slider = self.slider(name)
-        self._sliders.remove(slider)
-        for other in self._sliders:
-            if other.condition == name:
-                other.condition = None
-        return slider
+    def remove(self, name: str) -> list[str]:
+        """Take a slider away; gates that it decided look at their own vector from then on. Gives their names."""
+        self._sliders.remove(self.slider(name))
+        return list(self.drop_lost_conditions())
+
+    def drop_lost_conditions(self) -> dict[str, str]:
+        """Have gates whose condition is not there decide by their own vector; gives each with what it lacked.
+
+        To be called when all vectors of a file are in: until then the condition of one may be still to come.
+        """
+        names = {slider.name for slider in self._sliders}
+        lost = {}
+        for slider in self._sliders:
+            if slider.condition is not None and slider.condition not in names:
+                if slider.operation == "gate":
+                    lost[slider.name] = slider.condition
+                slider.condition = None
+        return lost
 
     def settings(self) -> Settings:
         """Say what steers: every slider that is not muted, not at 0, and not silenced by another's solo.
 
-        A clamp steers at 0 too: it holds every state at the negative side's mean.
+        A clamp steers at 0 too: it holds every state at the negative side's mean. No band names a vector that is not
+        there.
         """
         any_solo = any(slider.solo for slider in self._sliders)
+        names = {slider.name for slider in self._sliders}
         return tuple(
-            slider.band()
+            slider.band(names)
             for slider in self._sliders
             if not slider.muted
             and (slider.strength != 0 or slider.operation == "clamp")
@@ -291,7 +303,10 @@ class Equaliser:
         ]
 
     def restore(self, record: SliderRecord, name: str | None = None) -> None:
-        """Set one slider as it was kept; raises `SteerError` for values that its vector cannot have."""
+        """Set one slider as it was kept; raises `SteerError` for values that its vector cannot have.
+
+        Its condition may come later: see `drop_lost_conditions`.
+        """
         name = record.vector if name is None else name
         slider = self.slider(name)
         self.set_layers(name, record.layers)
@@ -299,9 +314,7 @@ class Equaliser:
         slider.operation, slider.scope, slider.thinking = record.operation, record.scope, record.thinking
         slider.threshold, slider.decided = record.threshold, record.decided
         slider.muted, slider.solo = record.muted, record.solo
-        slider.condition = None
-        if record.condition is not None and any(other.name == record.condition for other in self._sliders):
-            slider.condition = record.condition
+        slider.condition = record.condition
 
     def apply_preset(self, records: Iterable[SliderRecord]) -> list[str]:
         """Set all sliders as a preset has them; those that it does not name go to 0.

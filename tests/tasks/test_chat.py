@@ -556,3 +556,61 @@ def test_a_file_that_cannot_be_read_changes_nothing(stage: Stage, tmp_path: Path
     assert not stage.chat.load(str(tmp_path / "none.json"))
     assert "none.json" in stage.said("error")[0]
     assert (stage.texts(), len(stage.worker.sent)) == before
+
+
+@pytest.mark.parametrize(("gate", "condition"), [("happy", "sad"), ("sad", "happy")])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_loaded_gate_has_its_condition(stage: Stage, tmp_path: Path, gate: str, condition: str, dies: bool) -> None:
+    """Whichever of the two comes first, and though the process dies between them."""
+    stage.chat.equaliser.set_strength("sad", 0.5)
+    stage.chat.equaliser.set_gate(gate, condition=condition)
+    stage.chat.equaliser.set_operation(gate, "gate")
+    stage.chat.save(str(tmp_path / "talk.json"))
+    other = Stage(vectors=())
+    other.chat.start()
+    other.pump()
+    other.chat.load(str(tmp_path / "talk.json"))
+    if dies:
+        other.worker.events.pop()
+        die(other)
+        assert len(other.chat.equaliser.sliders) == 1
+        other.chat.restart()
+    other.pump()
+    assert other.chat.equaliser.settings() == stage.chat.equaliser.settings()
+    assert other.said("warning") == []
+
+
+def test_a_loaded_gate_whose_condition_stays_away_says_so(stage: Stage, tmp_path: Path) -> None:
+    """It decides by itself then, and the answer comes."""
+    stage.chat.equaliser.set_gate("happy", condition="sad")
+    stage.chat.equaliser.set_operation("happy", "gate")
+    path = tmp_path / "talk.json"
+    stage.chat.save(str(path))
+    path.write_text(path.read_text().replace("sad.gguf", "missing.gguf"))
+    other = Stage(vectors=())
+    other.chat.start()
+    other.pump()
+    other.chat.load(str(path))
+    other.pump()
+    assert other.said("warning") == ["happy: its condition sad is not there; it decides by itself"]
+    assert other.chat.equaliser.slider("happy").condition is None
+    other.ask()
+    assert other.texts()[-1] == "All! is! well.!"
+
+
+def test_a_condition_that_is_removed_or_refused_after_a_death_is_missed_aloud(stage: Stage) -> None:
+    """No gate changes what it looks at unsaid."""
+    for act in ("remove", "refuse"):
+        stage.chat.equaliser.set_gate("happy", condition="sad")
+        stage.chat.equaliser.set_operation("happy", "gate")
+        if act == "remove":
+            stage.chat.remove_vector("sad")
+        else:
+            die(stage)
+            stage.chat.restart()
+            stage.worker.events[-1] = Failed(request="add vector", subject="sad", message="sad.gguf: no such file")
+        stage.pump()
+        assert stage.said("warning") == ["happy: its condition sad is not there; it decides by itself"]
+        stage.notices.clear()
+        stage.chat.add_vector("sad.gguf", 0.0)
+        stage.pump()

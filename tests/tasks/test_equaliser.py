@@ -122,8 +122,21 @@ def test_a_band_says_all_that_is_set(equaliser: Equaliser) -> None:
 def test_a_gate_whose_condition_goes_decides_by_itself(equaliser: Equaliser) -> None:
     """No band names a vector that is not there."""
     equaliser.set_gate("happy", condition="sad")
-    equaliser.remove("sad")
+    equaliser.set_operation("happy", "gate")
+    assert equaliser.remove("sad") == ["happy"]
     assert equaliser.slider("happy").condition is None
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_preset_has_its_conditions_in_any_order(equaliser: Equaliser, backwards: bool) -> None:
+    """A gate may stand before its condition, and behind it."""
+    equaliser.set_gate("sad", condition="brief")
+    equaliser.set_operation("sad", "gate")
+    before = equaliser.settings()
+    records = equaliser.records()
+    equaliser.reset_all()
+    assert equaliser.apply_preset(records[::-1] if backwards else records) == []
+    assert equaliser.settings() == before
 
 
 def test_reset_is_as_new_and_reset_all_is_the_model_as_it_is(equaliser: Equaliser) -> None:
