@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,9 @@ class Terminal:
 
     def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (80, 24)) -> None:
         self.folder = folder
-        self._tmux = ["tmux", "-u", "-L", f"ggufsteer-{uuid.uuid4().hex}", "-f", os.devnull]
+        # tmux leaves its socket behind, and a socket's path must be short.
+        self._sockets = tempfile.TemporaryDirectory(prefix="tmux-")
+        self._tmux = ["tmux", "-u", "-S", f"{self._sockets.name}/chat", "-f", os.devnull]
         script = folder / "script"
         script.write_text(_SCRIPT)
         program = [sys.executable, "-m", "ggufsteer", "chat", "-t", "1", *arguments]
@@ -53,6 +55,7 @@ class Terminal:
     def close(self) -> None:
         """End the terminal with everything in it."""
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+        self._sockets.cleanup()
 
     def _ask(self, *command: str) -> str:
         done = subprocess.run([*self._tmux, *command], check=True, capture_output=True, encoding="utf-8")
