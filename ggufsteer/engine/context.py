@@ -111,6 +111,7 @@ class Context:
         Raises:
             EngineError: The batch is not sound, llama.cpp failed, or a layer could not be steered.
         """
+        self._live()
         ids = np.asarray(tokens, dtype=np.int64)
         sequences = np.asarray(sequence_ids, dtype=np.int64)
         # Each of these would be an abort inside llama.cpp, or garbage.
@@ -166,14 +167,17 @@ class Context:
 
     def clear(self, *, with_data: bool = True) -> None:
         """Forget all sequences; what their tokens had left behind is overwritten too, unless `with_data` is False."""
+        self._live()
         llama_cpp.llama_memory_clear(self._memory, with_data)
 
     def remove(self, sequence_id: int, start: int = 0) -> None:
         """Forget one sequence, from the position `start` on."""
+        self._live()
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start or -1, -1)
 
     def share(self, source: int, target: int, stop: int) -> None:
         """Let the sequence `target` begin with the first `stop` tokens of another; nothing is computed or copied."""
+        self._live()
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, stop)
 
     @property

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -227,8 +228,16 @@ def test_a_closed_model_says_so(tiny_paths: dict[str, Path]) -> None:
     model.close()
     with pytest.raises(ModelError, match="not loaded"):
         _ = model.context
-    with pytest.raises(EngineError, match="closed"):
-        context.decode([1], [0], [0], [True])
+    uses: list[Callable[[], object]] = [
+        lambda: context.decode([1], [0], [0], [True]),
+        lambda: context.logits(0),
+        context.clear,
+        lambda: context.remove(0),
+        lambda: context.share(0, 1, 1),
+    ]
+    for use in uses:
+        with pytest.raises(EngineError, match="closed"):
+            use()
 
 
 UNSUPPORTED = [
