@@ -222,7 +222,7 @@ class Chat(ChatProcess):
     def load(self, path: str) -> None:
         """Go on with a saved conversation: its settings, sliders and vectors take the place of the present ones."""
         self._need_idle()
-        saved, conversation = chat_file.read(Path(path))
+        saved, conversation = chat_file.read(Path(path), self.model)
         self._before_new = self.conversation if self.conversation.messages else None
         for remark in chat_file.remarks(saved, self.model):
             self.say("warning", remark)
@@ -238,8 +238,12 @@ class Chat(ChatProcess):
         """Give the command lines of stock llama.cpp and of ggufsteer for what is set now, with remarks as comments."""
         return commands_for(self)
 
+    @_says
     def ask_statistics(self) -> None:
         """Have the process tell how it is."""
+        if self.state is State.BROKEN:
+            raise SteerError("there is no process that could tell its memory", "/restart")
+        self._awaits_statistics = True
         self._send(Statistics())
 
     def quit(self) -> None:

@@ -101,26 +101,38 @@ def save(chat: Chat, path: Path) -> None:
     write_text_atomically(path, to_text(saved))
 
 
-def read(path: Path) -> tuple[SavedChat, Conversation]:
-    """Read a conversation.
+def read(path: Path, model: Loaded | None = None) -> tuple[SavedChat, Conversation]:
+    """Read a conversation, to go on with it under a model.
+
+    Tokens of another model's vocabulary are left out: the texts say what was written.
 
     Raises:
         FileFormatError: The file cannot be read, is damaged, or is something else.
     """
     saved = from_text(SavedChat, read_text(path, LONGEST_LINE), str(path), FORMAT)
     try:
-        conversation = Conversation.restored(saved.system, map(_message, saved.messages), saved.head)
+        messages = list(map(_message, saved.messages))
+        conversation = Conversation.restored(saved.system, messages, saved.head)
         _check_names(saved)
     except SteerError as problem:
         raise FileFormatError(f"{path}: {problem.message}", problem.hint) from problem
+    if _is_of_another_model(saved, model):
+        for message in messages:
+            message.tokens = []
+            message.segments = [segment.model_copy(update={"n_tokens": 0}) for segment in message.segments]
     return saved, conversation
 
 
 def remarks(saved: SavedChat, model: Loaded | None) -> list[str]:
     """Say what is otherwise than when the conversation was saved."""
-    if saved.model is None or model is None or saved.model.content_hash == model.content_hash:
+    if saved.model is None or not _is_of_another_model(saved, model):
         return []
     return [f"the conversation was held with another model: {clean(saved.model.name)}"]
+
+
+def _is_of_another_model(saved: SavedChat, model: Loaded | None) -> bool:
+    """Say whether it is known to be another one."""
+    return saved.model is not None and model is not None and saved.model.content_hash != model.content_hash
 
 
 def _check_overwrites_nothing(path: Path) -> None:

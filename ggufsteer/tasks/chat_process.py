@@ -64,6 +64,8 @@ class ChatProcess:
         self.compare = False
         self.last_finished: Finished | None = None
         self.n_context = 0
+        self.told_when_it_counts = False
+        """Whether the person knows from when on a moved slider counts."""
         self.exit_code: int = ExitCode.OK
         """What to leave with if the chat is left in its present state."""
         self.refusals: list[Failed] = []
@@ -77,6 +79,7 @@ class ChatProcess:
         self._n_dropped = 0
         self._doing = ""
         self._silence_told = False
+        self._awaits_statistics = False
         self._closed = False
 
     # -- the process -------------------------------------------------------------------------------------------------
@@ -111,7 +114,7 @@ class ChatProcess:
     def busy(self) -> bool:
         """Whether the process still has something to do that was asked of it."""
         idle = self.state in (State.READY, State.BROKEN)
-        return not idle or (self.state is State.READY and bool(self._shelf.pending))
+        return not idle or (self.state is State.READY and (bool(self._shelf.pending) or self._awaits_statistics))
 
     @property
     def hidden_vectors(self) -> Mapping[str, str]:
@@ -181,6 +184,7 @@ class ChatProcess:
         self.model = None
         self.n_context = 0
         self._shelf.lose_all()
+        self._awaits_statistics = False
         self._become(State.STARTING)
         self._send(self.options.load)
         for name in self._shelf.wanted:
@@ -257,14 +261,17 @@ class ChatProcess:
             self.say("info", f"the answer ends at {event.n_answer} tokens, the most that was allowed", "/continue")
 
     def _on_statistics(self, event: StatisticsRead) -> None:
-        memory, minutes = event.resident_bytes / 2**20, event.seconds_up / 60
+        self._awaits_statistics = False
+        memory, seconds = event.resident_bytes / 2**20, event.seconds_up
         tokens = f"{event.n_context:,} of {event.context_size:,} tokens in memory"
-        self.say("info", f"{tokens}; the process has {memory:,.0f} MiB and runs for {minutes:.0f} minutes")
+        up = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        self.say("info", f"{tokens}; the process has {memory:,.0f} MiB and runs for {up}")
 
     def _on_failed(self, event: Failed) -> None:
         if self.state is State.BROKEN:
             return  # without a model every request fails; the reason was said
         self.say("error", event.message, event.hint)
+        self._awaits_statistics = self._awaits_statistics and event.request != "statistics"
         if event.request == "load":
             self.exit_code = event.exit_code
             self._break()

@@ -140,9 +140,12 @@ class Conversation:
     # -- growing -----------------------------------------------------------------------------------------------------
 
     def add_question(self, text: str, settings: Settings = ()) -> Message:
-        """Ask at the head. A question that stands there without an answer gets a sibling."""
+        """Ask at the head. A question that stands there without a word of an answer gets a sibling."""
+        question = self.last_question
         head = self.head
-        parent = head.parent if head is not None and head.role == "user" else self._head
+        # An answer may be there only for what stands beside it.
+        unanswered = head is not None and (head.role == "user" or (not head.raw and head.reason not in (None, "end")))
+        parent = question.parent if question is not None and unanswered else self._head
         shown = clean(text)
         return self._add(Message(self._next_id, "user", shown, parent, settings, shown))
 
@@ -199,11 +202,14 @@ class Conversation:
         return shown
 
     def end_answer(self, message: Message, reason: EndReason) -> bool:
-        """End an answer; gives False when it was removed because nothing was written and it did not end by itself."""
+        """End an answer; gives False when it was removed because nothing was written and it did not end by itself.
+
+        The answer without steering beside it was written too, and has been read.
+        """
         self._cleaners.pop((message.id, "steered"), None)
         self._cleaners.pop((message.id, "baseline"), None)
         message.reason = reason
-        if message.raw or reason == "end":
+        if message.raw or message.baseline or reason == "end":
             return True
         self._remove(message)
         return False

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggufsteer.engine.messages import ChangeSettings, Failed, Generate, Load, Loaded, RemoveVector, Stop
+from ggufsteer.tasks import chat_file
 from ggufsteer.tasks.chat import (
     AnswerEnded,
     AnswerGrew,
@@ -284,7 +285,7 @@ def test_stopping_a_comparison_stops_all_of_it(held: Stage) -> None:
     held.chat.stop()
     held.pump()
     assert (len(held.worker.generates), held.chat.state) == (1, State.READY)
-    assert held.texts() == ["Hello?"]
+    assert held.texts() == ["Hello?", ""]
 
 
 def test_sliders_do_not_touch_the_baseline(held: Stage) -> None:
@@ -338,11 +339,38 @@ def test_death_while_answering_keeps_what_was_written(held: Stage, written: str,
     assert [one.reason for one in held.notices if isinstance(one, AnswerEnded)] == ["died"]
 
 
-def test_death_in_a_baseline_keeps_the_question(held: Stage) -> None:
-    """The steered answer has not begun."""
+@pytest.mark.parametrize("finished", [False, True])
+def test_death_before_the_steered_answer_keeps_the_baseline(held: Stage, tmp_path: Path, finished: bool) -> None:
+    """What was read stays beside the question, in a saved file too; it is no turn, and can be asked for again."""
     held.chat.compare = True
     held.ask()
     held.worker.write("A")
+    if finished:
+        held.worker.finish()
+        held.pump()
+    die(held)
+    answer = held.chat.conversation.last_answer
+    assert answer is not None
+    assert (answer.baseline, answer.text, answer.reason) == ("A", "", "died")
+    assert held.texts() == ["Hello?", ""]
+    held.chat.save(str(tmp_path / "talk.json"))
+    _, again = chat_file.read(tmp_path / "talk.json")
+    assert again.last_answer == answer
+    held.worker.hold = False
+    held.chat.compare = False
+    held.ask("And?")
+    assert [turn.content for turn in held.worker.generates[-1].turns] == ["Be kind.", "And?"]
+    held.chat.switch_branch(1)
+    assert held.chat.conversation.last_answer == answer
+    held.chat.regenerate()
+    held.pump()
+    assert held.texts() == ["Hello?", "All! is! well.!"]
+
+
+def test_death_before_a_word_of_the_baseline_leaves_the_question(held: Stage) -> None:
+    """Nothing was read, so nothing is kept."""
+    held.chat.compare = True
+    held.ask()
     die(held)
     assert (held.texts(), held.chat.state) == (["Hello?"], State.BROKEN)
 

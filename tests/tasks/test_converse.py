@@ -309,6 +309,19 @@ def test_a_damaged_file_is_refused_with_file_key_and_mend(saved: Path, broken: s
     assert caught.value.hint
 
 
+def test_tokens_of_another_model_are_left_out(saved: Path, talk: Conversation) -> None:
+    """They belong to another vocabulary; the texts stay, and so do tokens where the model is the same or unknown."""
+    before = [message.tokens for message in talk.messages]
+    assert any(before)
+    for model in (None, MODEL):
+        _, same = chat_file.read(saved, model)
+        assert [message.tokens for message in same.messages] == before
+    _, other = chat_file.read(saved, MODEL.model_copy(update={"content_hash": "ffff"}))
+    assert not any(message.tokens for message in other.messages)
+    assert not any(segment.n_tokens for turn in other.turns() for segment in turn.segments)
+    assert [turn.content for turn in other.turns()] == [turn.content for turn in talk.turns()]
+
+
 def test_a_mistyped_key_gets_the_nearest_known_one(saved: Path) -> None:
     """As in recipes."""
     document = json.loads(saved.read_text())
