@@ -6,7 +6,6 @@ end is imported before it is wanted, and llama.cpp is loaded only by the model's
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,6 +116,7 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
     from ggufsteer.engine.messages import Load, SamplingSettings
     from ggufsteer.tasks.chat import ChatOptions
     from ggufsteer.tasks.chat_options import POLICIES
+    from ggufsteer.tasks.chat_vectors import is_file
 
     if flags["ubatch_size"] > flags["batch_size"]:
         raise SteerError(
@@ -135,7 +135,7 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
         name = {"temperature": "--temp", "top_p": "--top-p"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
         raise SteerError(f"{name} {problem['input']}: {problem['msg']}", "see `ggufsteer chat --help`") from error
     model = flags["model"] or BUILTIN
-    if model != BUILTIN and not _is_file(model):
+    if model != BUILTIN and not is_file(model):
         raise SteerError(f"{model}: no such file", "check the path, or leave -m out for the model that ships")
     return ChatOptions(
         load=Load(
@@ -158,7 +158,7 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
 
 def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float | None], ...]:
     """Find the files of the vectors that were named; without a model and a vector, those that ship, all at 0."""
-    from ggufsteer.tasks.equaliser import split_strength
+    from ggufsteer.tasks.chat_vectors import is_file, named_vector
 
     if not named and model is None:
         from ggufsteer.engine.builtin import builtin_vectors
@@ -166,19 +166,11 @@ def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float 
         return tuple((str(path), 0.0) for path in builtin_vectors().values())
     found = []
     for text in named:
-        path, strength = split_strength(text)
-        if path.startswith(f"{BUILTIN}:"):
-            from ggufsteer.engine.builtin import resolve_vector
-
-            path = str(resolve_vector(path))
-        elif not _is_file(path):
+        path, strength = named_vector(text)
+        if not is_file(path):
             raise SteerError(f"--vector {path}: no such file", f"check the path; {BUILTIN}:NAME is a vector that ships")
         found.append((path, strength))
     return tuple(found)
-
-
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file fails for names that the system does not take
 
 
 def _maker(options: ChatOptions) -> MakeChat:

@@ -18,6 +18,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 from ggufsteer.cli import console
+from ggufsteer.engine.messages import Died
 from ggufsteer.errors import ExitCode, SteerError
 from ggufsteer.tasks import chat_commands
 from ggufsteer.tasks.notices import (
@@ -63,7 +64,9 @@ class _PlainChat:
         self._leaving = False
         self._code = ExitCode.OK
         self._written: tuple[int, Column] | None = None
-        self._chat = make_chat(self._events.put, self._listen)
+        self._compared: int | None = None
+        """The message that has an answer without steering beside it."""
+        self._chat = make_chat(self._on_event, self._listen)
 
     def run(self, commands: Sequence[str]) -> int:
         """Run the whole chat."""
@@ -117,6 +120,13 @@ class _PlainChat:
                 self._take(self._events.get(timeout=_SECONDS_BETWEEN_LOOKS))
             except queue.Empty:
                 self._chat.tick()
+
+    def _on_event(self, event: Event) -> None:
+        """Have an event wait for the loop; called from any thread."""
+        self._events.put(event)
+        if isinstance(event, Died) and self._reading and self._interactive:
+            # The loop awaits a line, and would tell it only behind that.
+            console.note("\nthe model's process has ended; Enter tells why")
 
     def _take(self, event: Event | None) -> None:
         if event is not None:
@@ -198,7 +208,9 @@ class _PlainChat:
         if self._written == (message_id, column):
             return
         self._written = (message_id, column)
-        if self._chat.compare:
+        if column == "baseline":
+            self._compared = message_id
+        if message_id == self._compared:
             console.piece(_COLUMNS[column])  # without it nobody could tell the two apart
         elif self._interactive:
             console.label(_ASSISTANT)
@@ -207,6 +219,7 @@ class _PlainChat:
         if self._written is not None:
             console.piece("\n")
         self._written = None
+        self._compared = notice.message_id if notice.column == "baseline" else None
         if notice.reason not in ("end", "length", "context"):
             console.note(f"({notice.reason})")
         message = self._chat.conversation.message(notice.message_id)

@@ -17,7 +17,9 @@ from ggufsteer.engine.messages import SamplingSettings
 from ggufsteer.errors import SteerError
 from ggufsteer.tasks import presets
 from ggufsteer.tasks.chat_options import POLICIES
-from ggufsteer.tasks.equaliser import Slider, split_strength
+from ggufsteer.tasks.chat_vectors import named_vector
+from ggufsteer.tasks.equaliser import Slider
+from ggufsteer.tasks.notices import State
 from ggufsteer.text import clean, nearest
 
 if TYPE_CHECKING:
@@ -74,11 +76,16 @@ def describe(chat: Chat, slider: Slider) -> str:
     words += ["solo"] if slider.solo else []
     words += [slider.operation] if slider.operation != "add" else []
     if slider.operation == "gate":
-        words.append(f"if {slider.condition or slider.name} is above {slider.threshold:g}, by the {slider.decided}")
-    words += [f"layers {slider.layers[0]}-{slider.layers[1]}"] if slider.layers else []
+        words.append(f"if {slider.condition or slider.name} is above {slider.threshold:g}")
+        words.append("decided on the prompt" if slider.decided == "prompt" else "decided for each token")
+    words += [_layers_in_words(*slider.layers)] if slider.layers else []
     words += [f"only the {slider.scope}"] if slider.scope != "all" else []
     words += [] if slider.thinking else ["not the thoughts"]
     return ", ".join(words)
+
+
+def _layers_in_words(first: int, last: int) -> str:
+    return f"layer {first}" if first == last else f"layers {first}-{last}"
 
 
 def _changed(chat: Chat, name: str) -> list[str]:
@@ -99,12 +106,7 @@ def add(chat: Chat, rest: str) -> list[str]:
     """Add a vector."""
     if not rest:
         raise SteerError("which file?", "write /add FILE or /add FILE:STRENGTH")
-    path, strength = split_strength(rest)
-    if path.startswith("builtin:"):
-        from ggufsteer.engine.builtin import resolve_vector
-
-        path = str(resolve_vector(path))
-    chat.add_vector(expanded(path), strength)
+    chat.add_vector(*named_vector(expanded(rest)))
     return []
 
 
@@ -118,7 +120,11 @@ def strength(chat: Chat, rest: str) -> list[str]:
     """Set a strength."""
     name, value = parts(rest, 2, 2, "/strength NAME N")
     chat.equaliser.set_strength(name, number(value, f"strength of {name}"))
-    return _changed(chat, name)
+    lines = _changed(chat, name)
+    if chat.conversation.last_answer is not None and chat.state is State.READY and not chat.told_when_it_counts:
+        chat.told_when_it_counts = True
+        lines.append("from the next answer on; /regenerate answers the last question under it")
+    return lines
 
 
 def mute(chat: Chat, rest: str) -> list[str]:
@@ -256,7 +262,12 @@ def policy(chat: Chat, rest: str) -> list[str]:
 def compare(chat: Chat, rest: str) -> list[str]:
     """Answer with and without steering, side by side."""
     chat.compare = _switched(rest, "compare", chat.compare)
-    return ["each question is answered without and with steering" if chat.compare else "one answer a question"]
+    if not chat.compare:
+        return ["one answer a question"]
+    lines = ["each question is answered without and with steering"]
+    return (
+        lines if chat.equaliser.settings() else [*lines, "nothing steers now: until a slider is moved it is one answer"]
+    )
 
 
 def meter(chat: Chat, rest: str) -> list[str]:

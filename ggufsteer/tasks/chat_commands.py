@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggufsteer.engine.builtin import BUILTIN, builtin_vectors
 from ggufsteer.errors import SteerError
 from ggufsteer.tasks import chat_actions as act
 from ggufsteer.tasks import presets
@@ -75,6 +76,12 @@ def _files(chat: Chat, typed: str) -> Iterable[str]:  # noqa: ARG001  # a `Compl
     return sorted(found)[:MOST_COMPLETIONS]
 
 
+def _vector_files(chat: Chat, typed: str) -> Iterable[str]:
+    """Name the vectors that ship, where they fit the model or are asked for, and the files."""
+    fit = chat.options.load.model == BUILTIN or typed.startswith(f"{BUILTIN}:")
+    return [*(f"{BUILTIN}:{name}" for name in builtin_vectors() if fit), *_files(chat, typed)]
+
+
 def _gate_values(chat: Chat, typed: str) -> Iterable[str]:
     return [*_vectors(chat, typed), *DECIDED]
 
@@ -112,7 +119,7 @@ _TABLE = (
     Command("vectors", "", "Show all vectors and how they steer.", "/vectors", act.vectors),
     Command(
         "add", "FILE[:STRENGTH]", "Add a control vector: a file, or builtin:NAME.", "/add happy.gguf:0.8", act.add,
-        (_files,),
+        (_vector_files,),
     ),
     Command("remove", "NAME", "Remove a vector.", "/remove happy", act.remove, (_vectors,)),
     Command(
@@ -201,7 +208,8 @@ def complete(chat: Chat, text: str) -> list[str]:
     command = COMMANDS.get(ALIASES.get(before[0][1:], before[0][1:]))
     if command is None or not command.complete:
         return []
-    if command.complete[0] is _files:  # the one argument is everything behind the command, spaces included
+    if command.complete[0] in (_files, _vector_files):
+        # The one argument is everything behind the command, spaces included.
         before, typed = before[:1], text[len(before[0]) + 1 :]
     place = len(before) - 1
     if place >= len(command.complete):

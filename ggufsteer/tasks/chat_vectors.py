@@ -6,14 +6,18 @@ nothing and draws nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ggufsteer.engine.builtin import BUILTIN, builtin_vectors, resolve_vector
 from ggufsteer.engine.messages import Band, Settings
 from ggufsteer.errors import SteerError
 from ggufsteer.files.gguf import VECTOR_LIMITS, read_header
-from ggufsteer.tasks.equaliser import SliderRecord, name_for
+from ggufsteer.tasks.equaliser import SliderRecord, name_for, split_strength
+
+_SHIPPED = f"{BUILTIN}:"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class VectorShelf:
 
     def put(self, wanted: Wanted, name: str | None = None) -> str:
         """Want a vector; gives its name, which is made from the file's unless one is given."""
-        chosen = name_for(_title(wanted.path), self.wanted) if name is None else name
+        chosen = name_for(title_of(wanted.path), self.wanted) if name is None else name
         self.wanted[chosen] = wanted
         self._confirmed.discard(chosen)
         return chosen
@@ -81,7 +85,31 @@ class VectorShelf:
         return band.model_copy(update={"condition": None}) if lost else band
 
 
-def _title(path: str) -> str:
+def named_vector(text: str) -> tuple[str, float | None]:
+    """Find the file that FILE[:STRENGTH] or builtin:NAME[:STRENGTH] means, and the strength if one is given.
+
+    Raises:
+        SteerError: No vector of that name ships, or what stands behind the file's name is no strength.
+    """
+    path, strength = split_strength(text)
+    before, colon, after = path.rpartition(":")
+    there = before.startswith(_SHIPPED) if path.startswith(_SHIPPED) else is_file(before) and not is_file(path)
+    if colon and there:
+        raise SteerError(f"{text}: '{after}' is no strength", f"write a number, as in {before}:1, or {before} alone")
+    return str(resolve_vector(path)), strength
+
+
+def is_file(path: str) -> bool:
+    """Say whether there is a file; also for names that the system does not take."""
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file fails for them
+
+
+def builtin_name(path: str) -> str | None:
+    """Give the name, as in builtin:NAME, of a file that ships; None for any other."""
+    return next((f"{_SHIPPED}{name}" for name, file in builtin_vectors().items() if str(file) == path), None)
+
+
+def title_of(path: str) -> str:
     """Give the name that a vector's file tells, or else that of the file; what is wrong with it the process says."""
     try:
         title = read_header(path, VECTOR_LIMITS).metadata.get("ggufsteer.name")

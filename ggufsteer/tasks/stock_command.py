@@ -1,17 +1,19 @@
 """The command lines that do outside of the chat what is set in it: stock llama.cpp's, and ggufsteer's.
 
 It knows what stock llama.cpp's flags can carry: sums of vectors, each with a strength, one range of layers for all, on
-every token. What they cannot carry stands in front of the command as a comment. It starts nothing.
+every token. What they cannot carry stands in front of the command as a comment. Of ggufsteer it leaves out what does
+nothing. It starts nothing.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ggufsteer.tasks.chat_options import POLICIES
-from ggufsteer.tasks.equaliser import Slider
+from ggufsteer.tasks.chat_vectors import builtin_name, title_of
+from ggufsteer.tasks.equaliser import Slider, name_for
 
 if TYPE_CHECKING:
     from ggufsteer.tasks.chat import Chat
@@ -47,15 +49,32 @@ def stock_command(chat: Chat) -> str:
 
 
 def own_command(chat: Chat) -> str:
-    """Give ggufsteer's command line, with everything that is set."""
+    """Give ggufsteer's command line, with every vector that does something."""
     words = ["ggufsteer", "chat", "-m", as_argument(chat.options.load.model)]
-    for slider in chat.equaliser.sliders:
-        words += ["--vector", f"{as_argument(slider.path)}:{slider.strength:g}"]
+    sliders = _that_matter(chat.equaliser.sliders)
+    names: dict[str, str] = {}
+    for slider in sliders:
+        words += ["--vector", f"{builtin_name(slider.path) or as_argument(slider.path)}:{_number(slider.strength)}"]
+        # Without the others a vector may get another name than it has here.
+        names[slider.name] = name_for(title_of(slider.path), names.values())
     words += _general(chat, stock=False)
-    for slider in chat.equaliser.sliders:
-        for command in _commands(slider):
+    for slider in sliders:
+        for command in _commands(slider, names):
             words += ["--run", command]
     return _with_remarks(words, [])
+
+
+def _that_matter(sliders: Sequence[Slider]) -> list[Slider]:
+    """Leave out sliders that do nothing: at 0, no clamp, no solo that silences others, and no gate's condition."""
+    acting = [one for one in sliders if one.strength != 0 or one.operation == "clamp" or one.solo]
+    conditions = {one.condition for one in acting if one.operation == "gate"}
+    return [one for one in sliders if one in acting or one.name in conditions]
+
+
+def _number(value: float) -> str:
+    """Spell a number so that the very same is read: short where that is enough."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def as_argument(path: str) -> str:
@@ -75,7 +94,7 @@ def _obstacle(slider: Slider) -> str:
 
 
 def _scaled(slider: Slider) -> str:
-    field = f"{as_argument(slider.path)}:{slider.strength:g}"
+    field = f"{as_argument(slider.path)}:{_number(slider.strength)}"
     # The value is a row of CSV.
     return '"' + field.replace('"', '""') + '"' if "," in field or '"' in field else field
 
@@ -101,7 +120,7 @@ def _general(chat: Chat, *, stock: bool) -> list[str]:
     words = ["-c", str(n_ctx)] if n_ctx else []
     if chat.conversation.system:
         words += ["-sys", chat.conversation.system]
-    words += ["--temp", f"{sampling.temperature:g}", "--top-p", f"{sampling.top_p:g}", "-s", str(sampling.seed)]
+    words += ["--temp", _number(sampling.temperature), "--top-p", _number(sampling.top_p), "-s", str(sampling.seed)]
     if sampling.max_tokens is not None:
         words += ["-n", str(sampling.max_tokens)]
     if stock:
@@ -115,9 +134,9 @@ def _general(chat: Chat, *, stock: bool) -> list[str]:
     return words
 
 
-def _commands(slider: Slider) -> list[str]:
-    """Spell what of a slider has no option of its own as commands of the chat."""
-    name, commands = slider.name, []
+def _commands(slider: Slider, names: Mapping[str, str]) -> list[str]:
+    """Spell what of a slider has no option of its own as commands of the chat; `names` says what it is called there."""
+    name, commands = names[slider.name], []
     if slider.operation != "add":
         commands.append(f"/operation {name} {slider.operation}")
     if slider.layers is not None:
@@ -127,8 +146,8 @@ def _commands(slider: Slider) -> list[str]:
     if not slider.thinking:
         commands.append(f"/thinking {name} off")
     if slider.operation == "gate":
-        condition = slider.condition or name
-        commands.append(f"/gate {name} condition {condition} above {slider.threshold:g} on {slider.decided}")
+        condition = names.get(slider.condition or slider.name, name)
+        commands.append(f"/gate {name} condition {condition} above {_number(slider.threshold)} on {slider.decided}")
     commands += [f"/mute {name}"] if slider.muted else []
     commands += [f"/solo {name}"] if slider.solo else []
     return commands

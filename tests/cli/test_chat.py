@@ -129,6 +129,20 @@ def test_a_comparison_has_both_answers_with_their_names(folder: Path, tiny: Path
     assert steered.strip()
 
 
+def test_one_answer_of_a_comparison_has_no_name(folder: Path, tiny: Path) -> None:
+    """Nothing steers, so there is nothing to tell apart."""
+    plain = chat(folder, "Hello\n", "-m", tiny, *GREEDY)
+    done = chat(folder, "/compare on\nHello\n", "-m", tiny, *GREEDY)
+    assert done.stdout == plain.stdout
+    assert "nothing steers now" in done.stderr
+
+
+def test_statistics_come_before_the_end_of_a_pipe(folder: Path, tiny: Path) -> None:
+    """The process is asked and waited for."""
+    done = chat(folder, "/stats\n", "-m", tiny, *GREEDY)
+    assert re.search(r"tokens in memory; the process has [\d,]+ MiB and runs for \d+ seconds", done.stderr)
+
+
 def test_a_wrong_line_makes_the_exit_code_and_nothing_else(folder: Path, tiny: Path) -> None:
     """What follows is still answered; the nearest known command is named."""
     done = chat(folder, "/strenght happy 1\nHello\n", "-m", tiny, *GREEDY)
@@ -143,6 +157,8 @@ def test_a_wrong_line_makes_the_exit_code_and_nothing_else(folder: Path, tiny: P
         (["-m", "happy.toml"], 2, "happy.toml: is not a GGUF file"),
         (["--vector", "none.gguf:1"], 2, "none.gguf: no such file"),
         (["--vector", "builtin:hapy"], 2, "did you mean 'builtin:happy'"),
+        (["--vector", "builtin:happy:lots"], 2, "'lots' is no strength"),
+        (["--vector", "happy.toml:lots"], 2, "'lots' is no strength"),
         (["--temp", "-1"], 2, "--temp -1"),
         (["--top-p", "0"], 2, "--top-p 0"),
         (["-b", "8", "-ub", "16"], 2, "--ubatch-size 16"),
@@ -243,9 +259,33 @@ def test_on_a_terminal_lines_are_labelled_and_commands_completed(folder: Path, t
             os.write(ours, b"Hello\n")
             until(terminal, lambda read: b"Assistant: " in read and b"User: " in read)
             os.write(ours, b"/vecto\t\n")
-            until(terminal, lambda read: b"no vector is loaded" in read)
+            until(terminal, lambda read: b"User: " in read.partition(b"no vector is loaded")[2])
             os.write(ours, b"\x04")
             assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+            terminal.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the child is found by /proc")
+def test_on_a_terminal_a_death_is_told_at_once(folder: Path, tiny: Path) -> None:
+    """Though a line is awaited; the reason follows with the next one, an empty one too."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "ggufsteer", "chat", "--plain", "-m", str(tiny), *map(str, GREEDY)]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        terminal = os.fdopen(ours, "rb", buffering=0)
+        try:
+            until(terminal, lambda read: b"User: " in read)
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGKILL)
+            until(terminal, lambda read: b"has ended; Enter tells why" in read)
+            os.write(ours, b"\n")
+            until(terminal, lambda read: b"User: " in read.partition(b"SIGKILL")[2])
+            os.write(ours, b"\x04")
+            assert process.wait(SECONDS) in (0, 1)
         finally:
             process.kill()
             terminal.close()

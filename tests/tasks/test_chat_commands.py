@@ -1,16 +1,22 @@
 """The commands: each is explained, completed and works; what is mistyped gets the nearest known one."""
 
+import shlex
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ggufsteer.cli.chat import _options, chat_command
+from ggufsteer.engine.builtin import builtin_vectors
+from ggufsteer.engine.messages import Band, Failed, Load, StatisticsRead
 from ggufsteer.errors import SteerError
 from ggufsteer.tasks import presets
-from ggufsteer.tasks.chat import Draft, Quit, State
+from ggufsteer.tasks.chat import Chat, Draft, Quit, State
 from ggufsteer.tasks.chat_commands import ALIASES, COMMANDS, complete, help_text, run
+from ggufsteer.tasks.chat_vectors import named_vector
 from ggufsteer.tasks.stock_command import stock_command
 from tests.tasks.test_chat import Stage
 
@@ -114,6 +120,8 @@ def test_words_behind_a_command_that_takes_none_are_refused(stage: Stage, name: 
         ("/branch nxt", "did you mean 'next'"),
         ("/add", "which file"),
         ("/add builtin:nobody", "no vector 'builtin:nobody' ships"),
+        ("/add builtin:happy:lots", "'lots' is no strength"),
+        ("/add builtin:happy:nan", "'nan' is no strength"),
         ("/save", "which file"),
         ("/load ", "which file"),
     ],
@@ -131,7 +139,7 @@ def test_what_cannot_be_meant_is_refused_with_a_mend(stage: Stage, line: str, wo
 
 def test_a_vectors_name_is_a_command(stage: Stage) -> None:
     """/happy 0.5 is /strength happy 0.5; but a command keeps its name."""
-    assert run(stage.chat, "/happy 0.5") == ["happy: strength 0.5, at most 1.5"]
+    assert run(stage.chat, "/happy 0.5")[0] == "happy: strength 0.5, at most 1.5"
     assert stage.chat.equaliser.slider("happy").strength == 0.5
     assert "/happy" in complete(stage.chat, "/ha")
     stage.chat.add_vector("help.gguf")
@@ -150,11 +158,35 @@ def test_lines_say_what_colour_alone_would(stage: Stage) -> None:
 def test_a_gate_is_said_whole(stage: Stage) -> None:
     """Its three parts may come in any order, and each alone."""
     (line,) = run(stage.chat, "/gate happy on token above -0.5 condition sad")
-    assert line == "happy: strength 1, at most 1.5, gate, if sad is above -0.5, by the token"
+    assert line == "happy: strength 1, at most 1.5, gate, if sad is above -0.5, decided for each token"
     band = stage.chat.equaliser.settings()[0]
     assert (band.operation, band.condition, band.threshold, band.decided) == ("gate", "sad", -0.5, "token")
-    run(stage.chat, "/gate happy above 1")
+    assert run(stage.chat, "/gate happy above 1 on prompt")[0].endswith("is above 1, decided on the prompt")
     assert stage.chat.equaliser.settings()[0].condition == "sad"
+
+
+def test_one_layer_is_said_as_one(stage: Stage) -> None:
+    """5-5 is a way to write it, not to read it."""
+    assert run(stage.chat, "/layers happy 5-5")[0].endswith(", layer 5")
+    assert run(stage.chat, "/layers happy 4-5")[0].endswith(", layers 4-5")
+
+
+def test_the_first_moved_slider_says_when_it_counts(stage: Stage) -> None:
+    """Once, and only where there is an answer that could be asked for again."""
+    hint = "from the next answer on; /regenerate answers the last question under it"
+    stage.chat.new()
+    assert hint not in run(stage.chat, "/happy 0.5")
+    stage.ask()
+    assert run(stage.chat, "/happy 0.7")[-1] == hint
+    assert hint not in run(stage.chat, "/happy 0.5")
+
+
+def test_a_comparison_with_nothing_that_steers_is_told(stage: Stage) -> None:
+    """Nobody should look for the second answer."""
+    assert len(run(stage.chat, "/compare on")) == 1
+    run(stage.chat, "/reset")
+    assert run(stage.chat, "/compare on")[1].startswith("nothing steers now")
+    assert run(stage.chat, "/compare off") == ["one answer a question"]
 
 
 def test_two_slashes_are_a_question(stage: Stage) -> None:
@@ -224,7 +256,35 @@ def test_statistics_come_in_words(stage: Stage) -> None:
         "written: 3 tokens (6.0 a second)",
     ]
     stage.pump()
-    assert stage.said() == ["7 of 512 tokens in memory; the process has 3 MiB and runs for 1 minutes"]
+    assert stage.said() == ["7 of 512 tokens in memory; the process has 3 MiB and runs for 60 seconds"]
+
+
+def test_statistics_are_waited_for(stage: Stage) -> None:
+    """A pipe's end must not cut them off; without a process nothing is waited for."""
+    run(stage.chat, "/stats")
+    assert stage.chat.busy
+    stage.pump()
+    assert not stage.chat.busy
+    run(stage.chat, "/stats")
+    stage.worker.events.clear()
+    stage.worker.die()
+    stage.pump()
+    run(stage.chat, "/stats")
+    assert not stage.chat.busy
+    assert stage.said("error")[-1] == "there is no process that could tell its memory"
+    stage.chat.restart()
+    stage.worker.fail_next = Failed(request="statistics", message="it cannot be read")
+    stage.pump()
+    run(stage.chat, "/stats")
+    stage.pump()
+    assert not stage.chat.busy
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 seconds"), (119.0, "119 seconds"), (150.0, "2 minutes")])
+def test_a_young_process_tells_its_age_in_seconds(stage: Stage, seconds: float, words: str) -> None:
+    """Nothing runs for 0 minutes."""
+    stage.chat.handle(StatisticsRead(n_context=7, context_size=512, resident_bytes=3 << 20, seconds_up=seconds))
+    assert stage.said()[0].endswith(f"runs for {words}")
 
 
 def test_files_are_completed_with_spaces_and_without_what_must_not_be_shown(stage: Stage) -> None:
@@ -236,6 +296,30 @@ def test_files_are_completed_with_spaces_and_without_what_must_not_be_shown(stag
     assert complete(stage.chat, "/add a b") == ["/add a b.gguf"]
     assert complete(stage.chat, "/add sub/") == ["/add sub/c.gguf"]
     assert complete(stage.chat, "/add none/") == []
+
+
+def test_vectors_that_ship_are_completed(stage: Stage) -> None:
+    """Where they fit the model before the files, else only where they are asked for."""
+    Path("b.gguf").write_text("")
+    shipped = [f"/add builtin:{name}" for name in builtin_vectors()]
+    assert complete(stage.chat, "/add ") == ["/add b.gguf"]
+    assert complete(stage.chat, "/add builtin:") == shipped
+    stage.chat.options = replace(stage.chat.options, load=Load(model="builtin"))
+    assert complete(stage.chat, "/add ") == [*shipped, "/add b.gguf"]
+    assert complete(stage.chat, "/add builtin:hap") == ["/add builtin:happy"]
+    assert complete(stage.chat, "/save ") == ["/save b.gguf"]
+
+
+def test_words_behind_a_files_name_that_are_no_strength_are_named(stage: Stage) -> None:
+    """But a file may have a colon in its name."""
+    Path("a.gguf").write_text("")
+    Path("a.gguf:b").write_text("")
+    Path("builtin").write_text("")
+    with pytest.raises(SteerError, match="'lots' is no strength"):
+        run(stage.chat, "/add a.gguf:lots")
+    assert named_vector("a.gguf:b") == ("a.gguf:b", None)
+    assert named_vector("builtin:happy:-0.5") == (str(builtin_vectors()["happy"]), -0.5)
+    assert named_vector("builtin:happy")[1] is None
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, "a\0b", "~/", "/"])
@@ -309,6 +393,78 @@ def test_what_stock_llama_cpp_cannot_do_is_said(stage: Stage, line: str) -> None
     own = stage.chat.llama_command()[1]
     assert "--vector happy.gguf:1" in own
     assert f"/{line[1:].split(maxsplit=1)[0]} happy" in own
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "strength": st.sampled_from([0.0, 1.0, -0.25, 1 / 3]),
+        "operation": st.sampled_from(["add", "ablate", "clamp", "gate"]),
+        "condition": st.integers(0, 3),
+        "threshold": st.sampled_from([0.5, -1.0, 0.1 + 0.2]),
+        "decided": st.sampled_from(["prompt", "token"]),
+        "layers": st.sampled_from([None, (2, 3), (5, 5)]),
+        "scope": st.sampled_from(["all", "prompt", "answer"]),
+        "thinking": st.booleans(),
+        "muted": st.booleans(),
+        "solo": st.booleans(),
+    }
+)
+
+
+def steering(chat: Chat) -> list[Band]:
+    """Give what steers, by the vectors' files: names are a chat's own."""
+    paths = {slider.name: slider.path for slider in chat.equaliser.sliders}
+    return [
+        band.model_copy(update={"vector": paths[band.vector], "condition": paths.get(band.condition or "")})
+        for band in chat.equaliser.settings()
+    ]
+
+
+@given(st.lists(SETTINGS, min_size=4, max_size=4))
+def test_the_printed_command_steers_the_same(tmp_path_factory: pytest.TempPathFactory, settings: list[dict]) -> None:
+    """Read back by the program's own options, whatever was set; vectors that ship are called by their names."""
+    folder = tmp_path_factory.getbasetemp()
+    files = [folder / "it's" / "happy.gguf", folder / "a" / "happy.gguf"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+    shipped = builtin_vectors()
+    stage = Stage(vectors=tuple((str(path), 0.0) for path in (*files, shipped["happy"], shipped["formal"])))
+    stage.chat.start()
+    stage.pump()
+    equaliser = stage.chat.equaliser
+    names = [slider.name for slider in equaliser.sliders]
+    for name, wanted in zip(names, settings, strict=True):
+        equaliser.set_strength(name, wanted["strength"])
+        equaliser.set_operation(name, wanted["operation"])
+        equaliser.set_layers(name, wanted["layers"])
+        equaliser.set_scope(name, wanted["scope"], thinking=wanted["thinking"])
+        equaliser.set_gate(
+            name, condition=names[wanted["condition"]], threshold=wanted["threshold"], decided=wanted["decided"]
+        )
+        equaliser.mute(name, wanted["muted"])
+        equaliser.solo(name, wanted["solo"])
+    stage.chat.options = replace(stage.chat.options, load=Load(model="builtin"))
+    _, line = stage.chat.llama_command()
+    assert str(shipped["happy"].parent) not in line
+    parameters = chat_command.make_context("chat", shlex.split(line)[2:]).params
+    again = Stage(vectors=_options(parameters).vectors)
+    again.chat.start()
+    again.pump()
+    for command in parameters["commands"]:
+        run(again.chat, command)
+    assert steering(again.chat) == steering(stage.chat)
+
+
+def test_the_printed_command_leaves_out_what_does_nothing(stage: Stage) -> None:
+    """At 0 a vector is left out, unless a gate looks at it or it is clamped."""
+    assert "sad" not in stage.chat.llama_command()[1]
+    run(stage.chat, "/gate happy condition sad")
+    assert "--vector sad.gguf:0" in stage.chat.llama_command()[1]
+    run(stage.chat, "/reset happy")
+    assert "--vector" not in stage.chat.llama_command()[1]
+    run(stage.chat, "/operation sad clamp")
+    assert "--vector sad.gguf:0" in stage.chat.llama_command()[1]
 
 
 def test_file_names_are_quoted_for_shell_and_csv(stage: Stage) -> None:
