@@ -128,13 +128,13 @@ class AnswerView(Vertical):
         """Set the line above the answer."""
         self._heading.update(heading)
 
-    async def compare(self, *, wanted: bool) -> AnswerColumn | None:
-        """Give the column of the baseline, which appears when it is wanted."""
+    async def compare(self, title: str, *, wanted: bool) -> AnswerColumn | None:
+        """Give the column of the baseline, which appears under this title when it is wanted."""
         if wanted and self.baseline is None:
             self.baseline = AnswerColumn()
             self.baseline.add_class("baseline")
             await self._columns.mount(self.baseline, before=self.steered)
-            await self.baseline.entitle("baseline")
+            await self.baseline.entitle(title)
             await self.steered.entitle("steered")
         elif not wanted and self.baseline is not None:
             await self.baseline.remove()

@@ -15,22 +15,22 @@ from textual.actions import SkipAction
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.widgets import Static
 
 from ggufsteer.engine.messages import Event
 from ggufsteer.errors import EngineError, SteerError
 from ggufsteer.tasks import chat_commands
 from ggufsteer.tasks.chat import Chat
 from ggufsteer.tasks.notices import Notice, State
-from ggufsteer.tui import meter, terminal
-from ggufsteer.tui.answer import MeterView
+from ggufsteer.tui import terminal
 from ggufsteer.tui.drawing import NoticeBoard
 from ggufsteer.tui.equaliser import EqualiserPanel
+from ggufsteer.tui.help import help_page
+from ggufsteer.tui.hints import Hints
 from ggufsteer.tui.inbox import Inbox
 from ggufsteer.tui.leaving import restore_on_signals
-from ggufsteer.tui.pages import Page, keys_of
+from ggufsteer.tui.meter_line import MeterLine
+from ggufsteer.tui.pages import Page
 from ggufsteer.tui.prompt import Prompt, PromptArea
-from ggufsteer.tui.slider import SliderRow
 from ggufsteer.tui.slider_form import SliderForm
 from ggufsteer.tui.status import Situation, StatusBar
 from ggufsteer.tui.transcript import Transcript
@@ -41,6 +41,7 @@ MakeChat = Callable[[Callable[[Event], None], Callable[[Notice], None]], Chat]
 _LONGEST_ANSWER_OF_A_COMMAND = 8
 """Lines; more get a page of their own."""
 _SECONDS_TO_CONFIRM = 3.0
+_SECONDS_TO_READ = 8.0
 _LONGEST_REST = 0.5
 _WELCOME = "Write a message, Enter sends. F1 shows all keys and commands, F2 goes to the sliders, Esc stops an answer."
 
@@ -53,7 +54,6 @@ class ChatScreen(App[int]):
     CSS = """
     #body { height: 1fr; layout: vertical; }
     .-wide #body { layout: horizontal; }
-    #meter { height: 1; padding: 0 1; display: none; text-wrap: nowrap; }
     .-low PromptArea { max-height: 3; }
     .-wide EqualiserPanel { width: 46; height: 1fr; max-height: 100%; }
     .-wide EqualiserPanel > #sliders { height: 1fr; max-height: 100%; }
@@ -93,9 +93,8 @@ class ChatScreen(App[int]):
         self.panel = EqualiserPanel(self.chat.equaliser)
         self.prompt = Prompt(self._complete)
         self.status = StatusBar()
-        self._legend = Static(id="meter", markup=False)
-        self._concept = 0
-        self._numbers = False
+        self.meter_line = MeterLine()
+        self.hints = Hints()
         self._leaving = False
         self._rest_until = 0.0
         self._pen = asyncio.Lock()
@@ -105,7 +104,7 @@ class ChatScreen(App[int]):
         with Container(id="body"):
             yield self.transcript
             yield self.panel
-        yield self._legend
+        yield self.meter_line
         yield self.prompt
         yield self.status
 
@@ -159,22 +158,22 @@ class ChatScreen(App[int]):
         """Take over what commands and files may have changed."""
         chat = self.chat
         self.panel.equaliser = chat.equaliser
-        head = chat.conversation.head
-        busy = chat.state in (State.ANSWERING, State.STOPPING)
-        self.transcript.writing = head.id if head is not None and busy else None
+        head = chat.conversation.head if chat.state in (State.ANSWERING, State.STOPPING) else None
+        self.transcript.writing = None if head is None else head.id
         self.transcript.compare = chat.compare
-        self.transcript.model_name = chat.model.name if chat.model is not None else "model"
-        names = [slider.name for slider in chat.equaliser.sliders]
-        self._concept %= max(len(names), 1)
-        shown = names[self._concept] if chat.meter and names else ""
-        self.transcript.meter = MeterView(shown, numbers=self._numbers)
-        self._legend.display = chat.meter
-        cost = self.status.gauge.meter_cost
-        self._legend.update(meter.legend(names, self._concept, numbers=self._numbers, cost=cost))
+        if chat.model is not None:
+            # After its end too its answers were its own.
+            self.transcript.model_name = chat.model.name
+        if chat.meter and not self.meter_line.display and (hint := self.hints.meter_on(chat)):
+            chat.say("info", hint)
+        self.meter_line.cost = self.status.gauge.meter_cost
+        self.transcript.meter = self.meter_line.follow(chat.equaliser, on=chat.meter)
 
     def _tell_status(self) -> None:
         chat = self.chat
         name = chat.model.name if chat.model is not None else ""
+        if chat.model is None:
+            self.status.gauge.clear()
         self.status.tell(Situation(chat.state, name, chat.policy, chat.meter, chat.compare, self.inbox.silent_seconds))
 
     def _tick(self) -> None:
@@ -218,6 +217,12 @@ class ChatScreen(App[int]):
     def on_equaliser_panel_changed(self) -> None:
         """Tell the chat that something steers otherwise."""
         self.chat.settings_changed()
+        if hint := self.hints.steered_otherwise(self.chat):
+            self.status.flash(hint, _SECONDS_TO_READ)
+
+    def on_equaliser_panel_unbound(self) -> None:
+        """Say where the keys are: who types a message there has forgotten it."""
+        self.status.flash("a slider has the keys: F2 goes to the message")
 
     async def on_equaliser_panel_refused(self, event: EqualiserPanel.Refused) -> None:
         """Say why."""
@@ -232,37 +237,34 @@ class ChatScreen(App[int]):
 
     def _form_closed(self, changed: bool | None) -> None:
         if changed:
-            self.chat.settings_changed()
+            self.on_equaliser_panel_changed()
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
     def action_stop(self) -> None:
-        """Stop the answer; where nothing is written, Esc means what the widget makes of it."""
-        if self.chat.state is not State.ANSWERING:
+        """Stop the answer; else leave the sliders; else Esc means what the widget makes of it."""
+        if self.chat.state is State.ANSWERING:
+            self.chat.stop()
+        elif self.focused is not None and self.focused is self.panel.chosen and self.panel.chosen.typed is None:
+            self._to_message()
+        else:
             raise SkipAction
-        self.chat.stop()
 
     def action_help(self) -> None:
         """Show or close the help, which is made of the tables of keys and commands."""
         if isinstance(self.screen, Page):
             self.screen.dismiss()
             return
-        self.push_screen(
-            Page(
-                "Help",
-                [
-                    ("Everywhere", keys_of(self.BINDINGS)),
-                    ("In the message", keys_of(PromptArea.BINDINGS)),
-                    ("On a slider", keys_of([*SliderRow.BINDINGS, *EqualiserPanel.BINDINGS]) + "\n" + _ON_A_SLIDER),
-                    ("Commands", chat_commands.help_text()),
-                ],
-            )
-        )
+        self.push_screen(help_page(self.BINDINGS))
 
     def action_switch_focus(self) -> None:
         """Go from the message to the sliders, or back."""
-        if not self.prompt.area.has_focus or not self.panel.focus_row():
-            self.prompt.area.focus()
+        if self.panel.chosen is not None or not self.panel.focus_row():
+            self._to_message()
+
+    def _to_message(self) -> None:
+        # At once, unlike `focus()`: the next key may already wait.
+        self.prompt.screen.set_focus(self.prompt.area)
 
     def action_ask(self, beginning: str) -> None:
         """Begin a command for the person."""
@@ -305,12 +307,12 @@ class ChatScreen(App[int]):
 
     async def action_concept(self) -> None:
         """Colour by the next concept."""
-        self._concept += 1
+        self.meter_line.next_concept(self.chat.equaliser)
         await self._draw_all()
 
     async def action_numbers(self) -> None:
         """Show numbers or none."""
-        self._numbers = not self._numbers
+        self.meter_line.toggle_numbers()
         await self._draw_all()
 
     async def _draw_all(self) -> None:
@@ -365,12 +367,6 @@ class ChatScreen(App[int]):
         """
         self.failure = self._exception
         self._close_messages_no_wait()
-
-
-_ON_A_SLIDER = """\
-0-9 -          type a number; Enter takes it, Esc drops it
-mouse          press or drag on the track, wheel for steps; near 0 it snaps to 0
-On the track: + or ┴ recommended, # or ╫ the largest that stays fluent; ! beyond it; M mute, S solo, * narrowed"""
 
 
 def run_screen(make_chat: MakeChat) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -21,10 +22,13 @@ from ggufsteer.tui.slider import SliderRow, SliderView
 from ggufsteer.tui.track import stepped
 
 _TITLE = (
-    "[b]Equaliser[/b]  [@click=app.ask('/add ')]\\[a] add[/]  [@click=app.ask('/preset ')]\\[p] presets[/]"
+    "[b]{}[/b]  [@click=app.ask('/add ')]\\[a] add[/]  [@click=app.ask('/preset ')]\\[p] presets[/]"
     "  [@click=app.reset_all]\\[R] reset[/]"
 )
-_EMPTY = "No vectors yet. Press a, or write /add FILE."
+_NAME = "Equaliser"
+_WAY_BACK = "F2 back".ljust(len(_NAME))
+"""In place of the name while the sliders have the keys; as wide, so that nothing moves."""
+_EMPTY = "No vectors yet. /add FILE adds a vector, /add builtin:NAME one made for the model that ships."
 
 
 def view_of(equaliser: Equaliser, slider: Slider) -> SliderView:
@@ -84,15 +88,21 @@ class EqualiserPanel(Vertical):
             super().__init__()
             self.problem = problem
 
+    class Unbound(Message):
+        """A key was pressed on a slider that means nothing there."""
+
     def __init__(self, equaliser: Equaliser) -> None:
         super().__init__()
         self.equaliser = equaliser
+        self._title = Static(_TITLE.format(_NAME), classes="title")
+        self._last = ""
+        """The slider that was chosen last."""
         self._list = _Rows(id="sliders", can_focus=False)
         self._empty = Static(_EMPTY, classes="empty", markup=False)
 
     def compose(self) -> ComposeResult:
         """Title, rows."""
-        yield Static(_TITLE, classes="title")
+        yield self._title
         yield self._empty
         yield self._list
 
@@ -101,12 +111,21 @@ class EqualiserPanel(Vertical):
         """The rows, from the top."""
         return list(self._list.query_children(SliderRow))
 
+    @property
+    def chosen(self) -> SliderRow | None:
+        """The row that the next key is for; None when that is another widget.
+
+        Not `has_focus`, which a row learns of later: keys that come fast would find the row before.
+        """
+        focused = self.screen.focused
+        return focused if isinstance(focused, SliderRow) and focused in self.rows else None
+
     async def redraw(self) -> None:
         """Show the equaliser as it is; rows of sliders that stay are kept, with the focus."""
         sliders = {slider.name: slider for slider in self.equaliser.sliders}
         self._empty.display = not sliders
         gone = [row for row in self.rows if row.view.name not in sliders]
-        if any(row.has_focus for row in gone):
+        if self.chosen in gone:
             self._focus_beside(gone)
         await self._list.remove_children(gone)
         rows = {row.view.name: row for row in self.rows}
@@ -118,16 +137,55 @@ class EqualiserPanel(Vertical):
                 await self._list.mount(SliderRow(view))
 
     def focus_row(self) -> bool:
-        """Give the focus to the first slider; False when there is none."""
-        if self.rows:
-            self.rows[0].focus()
-        return bool(self.rows)
+        """Give the focus to the slider that had it last, or to the first; False when there is none."""
+        rows = self.rows
+        if rows:
+            self._choose(next((row for row in rows if row.view.name == self._last), rows[0]))
+        return bool(rows)
+
+    def _choose(self, row: SliderRow) -> None:
+        self._last = row.view.name
+        self.screen.set_focus(row)
+
+    def on_descendant_focus(self) -> None:
+        """Tell the way back, and remember the row."""
+        if self.chosen is not None:
+            self._last = self.chosen.view.name
+            self._title.update(_TITLE.format(_WAY_BACK))
+
+    def on_descendant_blur(self) -> None:
+        """The keys are elsewhere."""
+        if self.chosen is None:
+            self._title.update(_TITLE.format(_NAME))
+
+    async def on_key(self, event: events.Key) -> None:
+        """Do at once what a key means for the chosen slider, to whichever row it was sent.
+
+        Keys that wait behind an arrow were sent to the row above, and Textual looks bindings up later still.
+        """
+        row = self.chosen
+        if row is None:
+            return
+        handled = row.type(event) or await self._act(event.key, row)
+        if not handled and event.is_printable:
+            handled = True
+            self.post_message(self.Unbound())
+        if handled:
+            event.stop()
+            event.prevent_default()
+
+    async def _act(self, key: str, row: SliderRow) -> bool:
+        for widget in (row, self):
+            bound = widget._bindings.key_to_bindings.get(key, [])
+            if bound:
+                return await self.app.run_action(bound[0].action, widget)
+        return False
 
     def action_move(self, step: int) -> None:
         """Give the focus to the slider above or below."""
         rows = self.rows
-        place = next((place for place, row in enumerate(rows) if row.has_focus), 0)
-        rows[max(0, min(place + step, len(rows) - 1))].focus()
+        place = next((place for place, row in enumerate(rows) if row is self.chosen), 0)
+        self._choose(rows[max(0, min(place + step, len(rows) - 1))])
 
     def action_reset_all(self) -> None:
         """Set all sliders to 0."""
@@ -177,6 +235,6 @@ class EqualiserPanel(Vertical):
         """Give the focus to a slider that stays, or away."""
         staying = [row for row in self.rows if row not in gone]
         if staying:
-            staying[0].focus()
+            self._choose(staying[0])
         else:
             self.screen.set_focus(None)

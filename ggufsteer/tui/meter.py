@@ -50,10 +50,12 @@ def drawn(pieces: Iterable[Piece], vector: str, *, numbers: bool) -> Content:
         # The line feed stays out of the colour, which would otherwise fill the rest of the row.
         body = text.rstrip("\n")
         ending = text[len(body) :]
-        number = f"·{_short(expression)}" if numbers and body.strip() else ""
-        parts.append(Content.assemble((body + number, style(expression)), ending))
-        if numbers and number and not ending:
-            parts.append(Content(" "))
+        word = body.rstrip()
+        if numbers and word:
+            # Before the blanks behind the word: a line may end at these.
+            body = f"{word}·{_short(expression)}{body[len(word) :]}"
+            ending = ending or ("" if body[-1].isspace() else " ")
+        parts.append(Content.assemble((body, style(expression)), ending))
     return Content("").join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -22,9 +22,8 @@ class Page(ModalScreen[None]):
 
     DEFAULT_CSS = """
     Page { align: center middle; }
-    Page > Vertical { width: 96; max-width: 100%; height: auto; max-height: 100%; background: $surface;
-        border: round $primary; }
-    Page VerticalScroll { height: auto; padding: 0 1; }
+    Page > VerticalScroll { width: 96; max-width: 100%; height: auto; max-height: 100%; background: $surface;
+        border: round $primary; padding: 0 1; scrollbar-size-vertical: 1; }
     Page .heading { text-style: bold; color: $text-primary; }
     Page .text { height: auto; margin-bottom: 1; }
     """
@@ -43,14 +42,22 @@ class Page(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A box that scrolls."""
-        with Vertical() as box:
+        with VerticalScroll() as box:
             box.border_title = Content(clean(self._page_title))
             box.border_subtitle = Content(_KEYS[len(self.copied)])
-            with VerticalScroll() as scroll:
-                for heading, text in self._sections:
-                    yield Static(Content(clean(heading)), classes="heading", markup=False)
-                    yield Static(Content(clean(text)), classes="text", markup=False)
-        self.call_after_refresh(scroll.focus)
+            for heading, text in self._sections:
+                yield Static(Content(clean(heading)), classes="heading", markup=False)
+                yield Static(Content(clean(text)), classes="text", markup=False)
+
+    def on_mount(self) -> None:
+        """Take the keys, and tell of those that scroll where there is more than fits."""
+        box = self.query_one(VerticalScroll)
+        box.focus()
+        self.watch(box, "show_vertical_scrollbar", self._tell_keys)
+
+    def _tell_keys(self, scrolls: bool) -> None:
+        keys = _KEYS[len(self.copied)]
+        self.query_one(VerticalScroll).border_subtitle = Content(f"↑↓ scroll, {keys}" if scrolls else keys)
 
     def action_copy(self, place: int) -> None:
         """Copy what the page is about, through the terminal."""

@@ -120,8 +120,7 @@ class PromptArea(TextArea):
     def _completions_of(self, text: str) -> list[str]:
         if not text.startswith("/") or "\n" in text:
             return []
-        found = self._complete(text)
-        return [] if found == [text] else found
+        return [line for line in self._complete(text) if line != text]
 
     async def _on_key(self, event: events.Key) -> None:
         # TextArea takes Enter for itself before bindings are asked; its own handler runs after this one.
@@ -166,10 +165,13 @@ class PromptArea(TextArea):
         """Take the chosen completion."""
         if not self._completions.lines:
             self._completions.offer(self._completions_of(self.text))
-        if self._completions.lines:
-            chosen = self._completions.lines[self._completions.chosen]
-            # A command whose next word can be completed too gets the space before it.
-            self.fill(f"{chosen} " if " " not in chosen and self._complete(f"{chosen} ") else chosen)
+        lines = self._completions.lines
+        chosen = lines[self._completions.chosen] if lines else self.text
+        # A command whose next word can be completed too gets the space before it.
+        if chosen.startswith("/") and " " not in chosen and self._complete(f"{chosen} "):
+            self.fill(f"{chosen} ")
+        elif lines:
+            self.fill(chosen)
 
     def action_up(self) -> None:
         """Choose the completion above, go up a line, or back in the history."""

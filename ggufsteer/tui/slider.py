@@ -192,18 +192,16 @@ class SliderRow(Widget, can_focus=True):
         """Remove the vector."""
         self.post_message(self.Asked(self.view.name, "remove"))
 
-    def on_key(self, event: events.Key) -> None:
-        """Take a typed number, character by character."""
+    def type(self, event: events.Key) -> bool:
+        """Take a typed number, character by character; False where the key is none of a number's."""
         if self._typed is None:
-            if event.character is not None and event.character in "0123456789-+":
-                self._typed = event.character
-                # "0" alone is the way back; it may also be the beginning of 0.5.
-                if event.character == "0":
-                    self._move(0.0)
-                event.stop()
-                self.refresh()
-            return
-        if event.key in ("enter", "escape"):
+            if event.character is None or event.character not in "0123456789-+":
+                return False
+            self._typed = event.character
+            # "0" alone is the way back; it may also be the beginning of 0.5.
+            if event.character == "0":
+                self._move(0.0)
+        elif event.key in ("enter", "escape"):
             self._end_typing(take=event.key == "enter")
         elif event.key == "backspace":
             self._typed = self._typed[:-1]
@@ -211,10 +209,9 @@ class SliderRow(Widget, can_focus=True):
             self._typed = (self._typed + event.character)[:_LONGEST_NUMBER]
         else:
             self._end_typing(take=False)
-            return
-        event.stop()
-        event.prevent_default()
+            return False
         self.refresh()
+        return True
 
     def _end_typing(self, *, take: bool) -> None:
         typed, self._typed = self._typed or "", None
@@ -230,7 +227,9 @@ class SliderRow(Widget, can_focus=True):
 
     def on_blur(self) -> None:
         """A number that was not taken is dropped."""
-        self._end_typing(take=False)
+        # After a quick way there and back this is late.
+        if self.screen.focused is not self:
+            self._end_typing(take=False)
 
     def on_focus(self) -> None:
         """The pointer before the name."""

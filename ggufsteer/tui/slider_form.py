@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical
@@ -88,12 +89,24 @@ class SliderForm(ModalScreen[bool]):
     def _gate(self) -> ComposeResult:
         slider = self._slider
         names = [(clean(other.name), other.name) for other in self._equaliser.sliders]
-        yield Label("Gate: on")
-        yield _select("condition", names, slider.condition or slider.name)
-        yield Label("  above")
-        yield Input(f"{slider.threshold:g}", id="threshold", type="number", compact=True)
-        yield Label("  decided")
-        yield _select("decided", [(_DECIDED[name], name) for name in DECIDED], slider.decided)
+        fields = [
+            Label("Gate: on"),
+            _select("condition", names, slider.condition or slider.name),
+            Label("  above"),
+            Input(f"{slider.threshold:g}", id="threshold", type="number", compact=True),
+            Label("  decided"),
+            _select("decided", [(_DECIDED[name], name) for name in DECIDED], slider.decided),
+        ]
+        for field in fields:
+            field.add_class("gate")
+            field.display = slider.operation == "gate"
+        yield from fields
+
+    @on(Select.Changed, "#operation")
+    def show_gate(self, event: Select.Changed) -> None:
+        """Show what belongs to a gate for a gate alone."""
+        for field in self.query(".gate"):
+            field.display = event.value == "gate"
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Take or leave."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Static
 
 from ggufsteer.engine.messages import Event, Finished, Loaded, Started, Wrote
@@ -58,6 +59,10 @@ class Gauge:
                 self.speed = event.n_answer / event.answer_seconds
             self.meter_cost = event.meter_cost if event.meter_cost is not None else self.meter_cost
 
+    def clear(self) -> None:
+        """Forget what a process told that is gone."""
+        self.n_context, self.size, self.speed, self.reading = 0, 0, None, None
+
     def _wrote(self, event: Wrote) -> None:
         self.reading, self.n_context = None, event.n_context or self.n_context
         now = self.clock()
@@ -92,13 +97,16 @@ def line(situation: Situation, gauge: Gauge, width: int) -> Content:
         word += f", silent for {situation.silent_seconds:.0f} s"
     shown = Content.styled(f" {word}", style)
     for text, text_style in _parts(situation, gauge):
-        if shown.cell_length + len(text) + 3 <= width - len(_HELP):
-            shown = Content.assemble(shown, (" | ", "$text-muted"), (text, text_style))
+        longer = Content.assemble(shown, (" | ", "$text-muted"), (text, text_style))
+        if longer.cell_length + _GAP <= width - len(_HELP):
+            shown = longer
     gap = " " * max(1, width - shown.cell_length - len(_HELP))
     return Content.assemble(shown, gap, (_HELP, "$text-muted"))
 
 
 _HELP = "F1 help "
+_GAP = 3
+"""Blanks, at least, before the help: nearer, it looks like a part of what stands there."""
 
 
 def _parts(situation: Situation, gauge: Gauge) -> list[tuple[str, str]]:
@@ -112,8 +120,7 @@ def _parts(situation: Situation, gauge: Gauge) -> list[tuple[str, str]]:
     if situation.compare:
         parts.append(("A/B", "bold"))
     if situation.meter:
-        cost = "" if gauge.meter_cost is None else f" costs {max(gauge.meter_cost, 0.0):.0%}"
-        parts.append((f"meter{cost}", "bold"))
+        parts.append(("meter", "bold"))
     if situation.policy != "from here on":
         parts.append((situation.policy, ""))
     name = clean(situation.model).replace("\n", " ")
@@ -133,6 +140,7 @@ class StatusBar(Static):
         self.gauge = Gauge()
         self._situation: Situation | None = None
         self._flashed = ""
+        self._flash_end: Timer | None = None
         self._shown: Content | None = None
 
     def tell(self, situation: Situation) -> None:
@@ -143,7 +151,10 @@ class StatusBar(Static):
     def flash(self, text: str, seconds: float = 3.0) -> None:
         """Show a few words in place of the line for a moment."""
         self._flashed = text
-        self.set_timer(seconds, self._end_flash)
+        if self._flash_end is not None:
+            # It would cut this one short.
+            self._flash_end.stop()
+        self._flash_end = self.set_timer(seconds, self._end_flash)
         self._draw()
 
     def _end_flash(self) -> None:

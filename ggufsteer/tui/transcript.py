@@ -95,7 +95,9 @@ class Transcript(VerticalScroll, can_focus=False):
             await self.mount_all(_view_of(message) for message in path if message.id not in known)
             views = {view.message_id: view for view in self._views()}
             for message in path:
-                await self._tell(views[message.id], message, conversation)
+                # While the screen is taken down, its widgets may be gone already.
+                if message.id in views:
+                    await self._tell(views[message.id], message, conversation)
 
     async def show_message(self, conversation: Conversation, message_id: int) -> None:
         """Show the present text of one message, which may have grown."""
@@ -127,13 +129,25 @@ class Transcript(VerticalScroll, can_focus=False):
             about = "".join([branch, _steered_by(message.settings), _ended_by(message)])
             view.head(Content.assemble(clean(self.model_name), (about, "not bold $text-muted")))
             await view.steered.tell(message.text, message.expressions, self.meter)
-            baseline = await view.compare(wanted=bool(message.baseline) or (writing and self.compare))
+            title = "baseline, same history" if _steered_before(conversation, message) else "baseline"
+            baseline = await view.compare(title, wanted=bool(message.baseline) or (writing and self.compare))
             if baseline is not None:
                 await baseline.tell(message.baseline, message.baseline_expressions, self.meter)
 
 
 def _view_of(message: Message) -> QuestionView | AnswerView:
     return QuestionView(message.id) if message.role == "user" else AnswerView(message.id)
+
+
+def _steered_before(conversation: Conversation, message: Message) -> bool:
+    """Say whether an answer further up was written under steering: then a baseline goes on from steered words."""
+    parent = message.parent
+    while parent is not None and (before := conversation.message(parent)) is not None:
+        steered = before.settings or any(segment.settings for segment in before.segments)
+        if before.role == "assistant" and steered:
+            return True
+        parent = before.parent
+    return False
 
 
 def _branch(conversation: Conversation, message: Message) -> str:

@@ -164,7 +164,7 @@ def test_baseline_and_steered_stand_side_by_side_where_there_is_room(size: tuple
 
 
 def test_the_meter_shows_numbers_for_one_concept_after_the_other() -> None:
-    """Ctrl+l turns it on, F4 shows numbers, F3 takes the next concept; the last press leaves Markdown as before."""
+    """Ctrl+l turns it on for what steers strongest, F4 shows numbers, F3 takes the next; off, Markdown is as before."""
 
     async def see() -> None:
         async with stage() as it:
@@ -176,13 +176,13 @@ def test_the_meter_shows_numbers_for_one_concept_after_the_other() -> None:
             await it.until_shown("So **well**")
             it.worker.finish()
             await it.press("f4")
-            await it.until_shown("·0.2")
-            assert "meter happy 1/2" in it.shown
-            await it.press("f3")
             await it.until_shown("·-0.5")
             assert "meter honest 2/2" in it.shown
+            await it.press("f3")
+            await it.until_shown("·0.2")
+            assert "meter happy 1/2" in it.shown
             await it.press("f4")
-            assert "·-0.5" not in it.shown
+            assert "·0.2" not in it.shown
             await it.press("ctrl+l")
             await it.until_shown("So well")
             assert "F3 next" not in it.shown
