@@ -151,7 +151,9 @@ def test_an_abort_at_any_moment_loses_nothing(talk: Talk) -> None:
         talk.chat.sampling = talk.chat.sampling.model_copy(update={"max_tokens": 12})
         strengths = [slider.strength for slider in talk.chat.equaliser.sliders]
         talk.ask(f"Question {number}?")
-        assert talk.history()[: len(after)] == after or after[-1][0] == "user", moment
+        # A question whose answer never began makes room for the next one, beside it.
+        unanswered = after[-1][0] == "user" or not after[-1][1]
+        assert unanswered or talk.history()[: len(after)] == after, moment
         assert talk.history()[-2] == ("user", f"Question {number}?"), moment
         assert talk.history()[-1][1].strip(), moment
         assert [slider.strength for slider in talk.chat.equaliser.sliders] == strengths, moment
