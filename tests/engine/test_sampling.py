@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ggufsteer.engine import sampling
 from ggufsteer.engine.sampling import Sampling, draw, greedy, log_softmax
 from ggufsteer.errors import EngineError
 
@@ -34,6 +35,23 @@ def test_top_p_leaves_out_the_unlikely() -> None:
     generator = np.random.default_rng(0)
     assert {draw(LOGITS, 1.0, 0.75, generator) for _ in range(500)} == {1, 3}
     assert {draw(LOGITS, 1.0, 1e-6, generator) for _ in range(100)} == {1}
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.95, 0.999])
+def test_sorting_few_tokens_draws_what_sorting_all_does(
+    spread: float, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large vocabulary only the likeliest are sorted; equal weights, where the cut could go wrong, included."""
+    logits = np.round(np.random.default_rng(0).standard_normal(50_000) * spread, 1).astype(np.float32)
+
+    def drawn() -> list[int]:
+        generator = np.random.default_rng(1)
+        return [draw(logits, 0.8, top_p, generator) for _ in range(20)]
+
+    few = drawn()
+    monkeypatch.setattr(sampling, "_CANDIDATES", ())
+    assert drawn() == few
 
 
 def test_a_low_temperature_is_nearly_greedy() -> None:
