@@ -1,10 +1,15 @@
-"""What holds for every test: nothing of the person's own state is read or written."""
+"""What holds for every test: nothing of the person's own state is read or written, nothing hangs on chance or speed."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in each run, and no limit of time: a busy machine is no mistake in the code.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("suite")
 
 _STATE_VARIABLES = {
     "HOME": "home",
