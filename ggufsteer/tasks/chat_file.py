@@ -91,7 +91,7 @@ def save(chat: Chat, path: Path) -> None:
         system=chat.conversation.system,
         policy=chat.policy,
         sampling=chat.sampling,
-        equaliser=chat.equaliser.records(),
+        equaliser=chat.slider_records,
         other_vectors=[
             VectorRecord(vector=name, path=str(Path(file).absolute())) for name, file in chat.hidden_vectors.items()
         ],

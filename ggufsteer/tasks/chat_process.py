@@ -121,6 +121,14 @@ class ChatProcess:
         """Names and files of the vectors that have no slider, but under which messages were written."""
         return self._shelf.hidden
 
+    @property
+    def slider_records(self) -> list[SliderRecord]:
+        """How all sliders stand; those of a loaded conversation too whose vectors the process has not confirmed yet."""
+        there = self.equaliser.records()
+        names = {record.vector for record in there}
+        kept = [wanted.record for name, wanted in self._shelf.wanted.items() if wanted.shown and name not in names]
+        return there + [record for record in kept if record is not None]
+
     def handle(self, event: Event) -> None:
         """Take an event of the process, on the thread that all calls come from."""
         if self._closed:

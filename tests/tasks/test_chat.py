@@ -1,5 +1,6 @@
 """The chat: what is asked of the model's process in each state, and that its death costs nothing that was written."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -550,6 +551,21 @@ def test_a_loaded_conversation_goes_on_as_it_was(stage: Stage, tmp_path: Path) -
     other.ask("And?")
     stage.ask("And?")
     assert other.worker.generates[-1] == stage.worker.generates[-1]
+
+
+def test_a_conversation_loaded_without_a_process_keeps_its_sliders(stage: Stage, tmp_path: Path) -> None:
+    """Written again before the vectors are back, the file holds what it held."""
+    stage.ask()
+    stage.chat.equaliser.set_strength("sad", -0.25)
+    stage.chat.save(str(tmp_path / "talk.json"))
+    other = Stage(vectors=())
+    other.chat.start()
+    other.pump()
+    die(other)
+    other.chat.load(str(tmp_path / "talk.json"))
+    other.chat.save(str(tmp_path / "again.json"))
+    kept, again = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("talk", "again"))
+    assert again["equaliser"] == kept["equaliser"] != []
 
 
 def test_another_model_or_vector_is_a_warning(stage: Stage, tmp_path: Path) -> None:
