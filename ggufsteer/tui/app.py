@@ -115,7 +115,7 @@ class ChatScreen(App[int]):
         self.prompt.set_class(terminal.ascii_only(), "-ascii")
         self.prompt.area.focus()
         await self.transcript.remark("info", _WELCOME)
-        self.set_interval(1.0, self._tick)
+        self.set_interval(1.0, self.chat.tick)
         self.set_interval(1 / 30, self._work)
 
     # -- what comes from the model ------------------------------------------------------------------------------------
@@ -133,7 +133,12 @@ class ChatScreen(App[int]):
         if self.board.waiting and began >= self._rest_until:
             # Until the screen is laid out; what it took is known after that.
             self._rest_until = began + _LONGEST_REST
-            await self._draw()
+            try:
+                await self._draw()
+            except Exception:
+                if self.panel.is_attached:
+                    raise
+                return  # the screen was taken down meanwhile: the timer may tick once more
             self.call_after_refresh(self._rest, began)
         self._tell_status()
 
@@ -175,9 +180,6 @@ class ChatScreen(App[int]):
         if chat.model is None:
             self.status.gauge.clear()
         self.status.tell(Situation(chat.state, name, chat.policy, chat.meter, chat.compare, self.inbox.silent_seconds))
-
-    def _tick(self) -> None:
-        self.chat.tick()
 
     # -- what comes from the person -----------------------------------------------------------------------------------
 

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+import textual.app
+import textual.pilot
 from textual.pilot import Pilot
 
 from ggufsteer.engine.messages import Event, Load, event_from, to_line
@@ -20,6 +23,13 @@ from tests.tasks.fake_worker import FakeWorker
 SMALL = (80, 24)
 LARGE = (120, 40)
 _PATIENCE_SECONDS = 20.0
+_ROUNDS = 5
+"""A key goes from the screen to a widget, from there as a message to the panel, to the chat, and back to be drawn."""
+
+
+async def _at_once(*_: float) -> None:
+    """Take the place of Textual's waiting until the processor idles, which takes seconds where it is slow."""
+    await asyncio.sleep(0)
 
 
 class StageWorker(FakeWorker):
@@ -48,12 +58,18 @@ class Stage:
         while not condition():
             assert time.monotonic() < end, why or "it never came to that"
             await self.pilot.pause(0.005)
-        await self.pilot.pause()
+        await self.settle()
 
     async def press(self, *keys: str) -> None:
-        """Press keys, and let the screen settle."""
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
+        """Press keys one after the other, and let the screen settle after each."""
+        for key in keys:
+            await self.pilot.press(key)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Let every widget handle what it has been told, and what comes of that."""
+        for _ in range(_ROUNDS):
+            await self.pilot.pause(0)
 
     async def write(self, text: str) -> None:
         """Write a line and send it."""
@@ -91,10 +107,13 @@ async def stage(
 
     screen = ChatScreen(make_chat)
     screen.chat.start()
-    async with screen.run_test(size=size) as pilot:
-        it = Stage(pilot, screen, workers[0])
-        await it.until(lambda: screen.chat.state is State.READY and len(screen.panel.rows) == len(vectors))
-        yield it
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (textual.app, textual.pilot):
+            patched.setattr(module, "wait_for_idle", _at_once)
+        async with screen.run_test(size=size) as pilot:
+            it = Stage(pilot, screen, workers[0])
+            await it.until(lambda: screen.chat.state is State.READY and len(screen.panel.rows) == len(vectors))
+            yield it
 
 
 def play(play_it: Callable[[], Coroutine[Any, Any, None]]) -> None:
