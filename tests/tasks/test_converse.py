@@ -235,7 +235,7 @@ def stand_in(talk: Conversation) -> SimpleNamespace:
     return SimpleNamespace(
         model=MODEL,
         conversation=talk,
-        equaliser=Equaliser(),
+        slider_records=Equaliser().records(),
         policy="as if always",
         sampling=SamplingSettings(seed=3),
         hidden_vectors={"gone": "/gone.gguf"},
