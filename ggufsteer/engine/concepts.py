@@ -27,7 +27,8 @@ class Concepts:
         self._shape = shape
         self._vectors: dict[str, ControlVector] = {}
         self._shown: set[str] = set()
-        self._compiled = lru_cache(maxsize=256)(self._compile)
+        # Each holds a row for every layer of the model: megabytes with a large one.
+        self._compiled = lru_cache(maxsize=32)(self._compile)
 
     def add(self, name: str, vector: ControlVector) -> None:
         """Take a vector in; a name stands for one vector for good, since the history may speak of it.

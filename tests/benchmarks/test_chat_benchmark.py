@@ -1,28 +1,16 @@
 """The benchmark of the chat: every figure is there, and its output can be read. No speed is judged."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import _reporting
-
-SCRIPT = Path(_reporting.__file__).with_name("chat.py")
-
-
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the script beside the package that is under test, in an empty folder."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(SCRIPT), "-t", "1", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+from tests.benchmarks.scripts import run_script
 
 
 def test_sliders_and_keys_come_with_one_line_for_machines(tmp_path: Path) -> None:
     """Median, 95th percentile and the longest time of each way, for people and as one JSON document."""
-    done = run(tmp_path, "-m", "builtin", "--moves", 8, "--keys", 8)
+    done = run_script("chat.py", tmp_path, "-m", "builtin", "--moves", 8, "--keys", 8)
     assert done.returncode == 0, done.stderr
     *table, last = done.stdout.splitlines()
     result = json.loads(last)
@@ -40,7 +28,7 @@ def test_sliders_and_keys_come_with_one_line_for_machines(tmp_path: Path) -> Non
 )
 def test_a_wrong_argument_is_named(tmp_path: Path, arguments: tuple[object, ...], complaint: str) -> None:
     """Before a model is loaded."""
-    done = run(tmp_path, *arguments)
+    done = run_script("chat.py", tmp_path, *arguments)
     assert done.returncode == 2
     assert complaint in done.stderr
     assert not done.stdout

@@ -7,11 +7,9 @@ llama.cpp as llama-cpp-python carries.
 import json
 import os
 import queue
-import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from ggufsteer.engine.worker import Worker
 from ggufsteer.tasks.chat import Chat
 from ggufsteer.tasks.chat_options import ChatOptions
 from ggufsteer.tasks.notices import State
+from tests.interoperability.servers import llama_server
 
 QUESTIONS = ("What do you think of coffee?", "And what about the sea?")
 CONTEXT = 1024
@@ -72,28 +71,11 @@ def our_answers(vectors: Sequence[tuple[str, float]]) -> list[str]:
         chat.close()
 
 
-@contextmanager
-def server(programs: Path, vectors: Sequence[tuple[str, float]]) -> Iterator[str]:
-    """A running llama-server; yields its address."""
+def options(vectors: Sequence[tuple[str, float]]) -> list[str | Path]:
+    """What the server is started with."""
     # A parameter of its own for each vector would leave only the last one.
     scaled = ",".join(f"{builtin_vectors()[name]}:{strength}" for name, strength in vectors)
-    command: list[str | Path]
-    command = [programs / "llama-server", "-m", builtin_model_path(), "--control-vector-scaled", scaled, "--port", "0",
-               "-t", "1", "-c", str(CONTEXT), "-np", "1", "-fa", "off", "--jinja"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        seen = []
-        for line in process.stderr:
-            seen.append(line)
-            if "listening on http" in line:
-                yield "http" + line.rsplit("http", 1)[1].split()[0]
-                break
-        else:
-            pytest.fail("llama-server did not start:\n" + "".join(seen[-20:]))
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    return ["-m", builtin_model_path(), "--control-vector-scaled", scaled, "-c", str(CONTEXT), "-fa", "off", "--jinja"]
 
 
 def their_answers(address: str) -> list[str]:
@@ -114,7 +96,7 @@ def their_answers(address: str) -> list[str]:
 @pytest.mark.parametrize("vectors", STEERINGS, ids=lambda vectors: " ".join(f"{name} {by}" for name, by in vectors))
 def test_both_turns_are_those_of_llama_server(programs: Path, vectors: Steering) -> None:
     """Greedily, character by character; a temperature of 0 leaves nothing to chance."""
-    with server(programs, vectors) as address:
+    with llama_server(programs, options(vectors)) as address:
         theirs = their_answers(address)
     ours = our_answers(vectors)
     assert all(answer.strip() for answer in ours)

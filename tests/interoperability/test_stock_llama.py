@@ -9,7 +9,6 @@ import os
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from ggufsteer.files.control_vector import ControlVector
 from ggufsteer.files.recipe import find_recipe, load_recipe
 from ggufsteer.files.vector import read_vector, write_vector
 from ggufsteer.tasks.extract import extract
+from tests.interoperability.servers import llama_server
 
 STRENGTHS = (0.0, 0.5, 1.0, -1.0)
 TOKENS = 200
@@ -94,32 +94,11 @@ def test_the_steered_text_differs_from_the_plain_one(model: Model, vector_file: 
     assert _ours(model, vector, 1.0) != _ours(model, vector, 0.0)
 
 
-@contextmanager
-def _server(programs: Path, model: Model, vector: str) -> Iterator[str]:
-    """A running llama-server with a vector; yields its address."""
-    command: list[str | Path]
-    command = [programs / "llama-server", "-m", model.path, "--control-vector-scaled", vector, "--port", "0",
-               "-t", "1", "-c", "2048", "-np", "1"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        seen = []
-        for line in process.stderr:
-            seen.append(line)
-            if "listening on http" in line:
-                yield "http" + line.rsplit("http", 1)[1].split()[0]
-                break
-        else:
-            pytest.fail("llama-server did not start:\n" + "".join(seen[-20:]))
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
 def test_llama_server_writes_what_we_write(programs: Path, model: Model, vector_file: Path) -> None:
     """A llama-server that was started with our file at strength 1 answers with our greedy text."""
     body = {"prompt": _prompt(model), "n_predict": TOKENS, "temperature": 0, "cache_prompt": False}
-    with _server(programs, model, f"{vector_file}:1.0") as address:
+    options = ["-m", model.path, "--control-vector-scaled", f"{vector_file}:1.0", "-c", "2048"]
+    with llama_server(programs, options) as address:
         request = urllib.request.Request(
             f"{address}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
