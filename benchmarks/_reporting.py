@@ -16,21 +16,24 @@ from ggufsteer.version import VERSION
 
 def machine() -> dict[str, str | int]:
     """What the figures were measured on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count() or 0,
         "python": platform.python_version(),
         "ggufsteer": VERSION,
         "llama_cpp_python": version("llama-cpp-python"),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """The commit of the source tree; unknown where there is no tree, or no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

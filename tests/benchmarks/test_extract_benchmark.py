@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from ggufsteer.engine.plan import Totals
 from ggufsteer.engine.sequences import TokenSequence, TokenSequences
 from ggufsteer.errors import SteerError
 from ggufsteer.files.pairs import read_prompt_files
+from tests.benchmarks.scripts import run_script
 
-SCRIPT = Path(_workloads.__file__).with_name("extract.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -33,13 +34,7 @@ def demo() -> Iterator[Model]:
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Run:
     """Run the script beside the package that is under test, in an empty folder."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPT), "-t", "1", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-
-    return run
+    return partial(run_script, "extract.py", tmp_path)
 
 
 def program(path: Path, source: str) -> Path:

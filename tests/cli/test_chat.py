@@ -1,5 +1,6 @@
 """`chat --plain`: through real pipes and terminals, with the model in its own process."""
 
+import io
 import json
 import os
 import pty
@@ -245,8 +246,9 @@ def test_a_killed_model_costs_no_conversation(folder: Path, tiny: Path) -> None:
     assert [message["reason"] for message in messages if message["role"] == "assistant"] == ["died", "length"]
 
 
-def test_on_a_terminal_lines_are_labelled_and_commands_completed(folder: Path, tiny: Path) -> None:
-    """User and Assistant in words, Tab completes, Ctrl-D leaves with 0."""
+@contextmanager
+def on_terminal_plain(folder: Path, tiny: Path) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
+    """The line mode on a terminal of its own; yields the process and what is written and read there."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "ggufsteer", "chat", "--plain", "-m", str(tiny), *map(str, GREEDY)]
     with subprocess.Popen(
@@ -255,40 +257,36 @@ def test_on_a_terminal_lines_are_labelled_and_commands_completed(folder: Path, t
         os.close(theirs)
         terminal = os.fdopen(ours, "rb", buffering=0)
         try:
-            until(terminal, lambda read: b"User: " in read)
-            os.write(ours, b"Hello\n")
-            until(terminal, lambda read: b"Assistant: " in read and b"User: " in read)
-            os.write(ours, b"/vecto\t\n")
-            until(terminal, lambda read: b"User: " in read.partition(b"no vector is loaded")[2])
-            os.write(ours, b"\x04")
-            assert process.wait(SECONDS) == 0
+            yield process, terminal
         finally:
             process.kill()
             terminal.close()
+
+
+def test_on_a_terminal_lines_are_labelled_and_commands_completed(folder: Path, tiny: Path) -> None:
+    """User and Assistant in words, Tab completes, Ctrl-D leaves with 0."""
+    with on_terminal_plain(folder, tiny) as (process, terminal):
+        until(terminal, lambda read: b"User: " in read)
+        os.write(terminal.fileno(), b"Hello\n")
+        until(terminal, lambda read: b"Assistant: " in read and b"User: " in read)
+        os.write(terminal.fileno(), b"/vecto\t\n")
+        until(terminal, lambda read: b"User: " in read.partition(b"no vector is loaded")[2])
+        os.write(terminal.fileno(), b"\x04")
+        assert process.wait(SECONDS) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the child is found by /proc")
 def test_on_a_terminal_a_death_is_told_at_once(folder: Path, tiny: Path) -> None:
     """Though a line is awaited; the reason follows with the next one, an empty one too."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "ggufsteer", "chat", "--plain", "-m", str(tiny), *map(str, GREEDY)]
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        terminal = os.fdopen(ours, "rb", buffering=0)
-        try:
-            until(terminal, lambda read: b"User: " in read)
-            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            os.kill(int(child), signal.SIGKILL)
-            until(terminal, lambda read: b"has ended; Enter tells why" in read)
-            os.write(ours, b"\n")
-            until(terminal, lambda read: b"User: " in read.partition(b"SIGKILL")[2])
-            os.write(ours, b"\x04")
-            assert process.wait(SECONDS) in (0, 1)
-        finally:
-            process.kill()
-            terminal.close()
+    with on_terminal_plain(folder, tiny) as (process, terminal):
+        until(terminal, lambda read: b"User: " in read)
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        until(terminal, lambda read: b"has ended; Enter tells why" in read)
+        os.write(terminal.fileno(), b"\n")
+        until(terminal, lambda read: b"User: " in read.partition(b"SIGKILL")[2])
+        os.write(terminal.fileno(), b"\x04")
+        assert process.wait(SECONDS) in (0, 1)
 
 
 def test_the_front_end_loads_no_model_library() -> None:
