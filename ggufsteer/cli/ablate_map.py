@@ -8,7 +8,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import WholeNumber, common_options, load_options, model_options, seed_option
+from ggufsteer.cli.options import WholeNumber, common_options, load_options, model_options, producer_option, seed_option
 from ggufsteer.cli.vectors import recipe_for_vector
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ NAMES = {"whole": " as a whole", "attention": "'s attention", "mlp": "'s MLP"}
 @click.option(
     "--items", "most_items", metavar="N", default=16, show_default=True, type=WholeNumber(2), help="Most items to use."
 )
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use the vector although it was made from another model file.")
 @seed_option
 @model_options

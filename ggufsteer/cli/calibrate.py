@@ -17,6 +17,7 @@ from ggufsteer.cli.options import (
     load_options,
     model_options,
     output_option,
+    producer_option,
 )
 from ggufsteer.cli.vectors import recipe_for_vector
 
@@ -33,11 +34,7 @@ if TYPE_CHECKING:
     "--keep-layers", is_flag=True, help="Keep all layers as they are beside each other; find the strength only."
 )
 @output_option("Where the calibrated vector goes.", "over the vector's file")
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use a vector of another model file; overwrite a file of another kind.")
 @model_options
 @common_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufsteer.cli.options import BUILTIN, WholeNumber, debug_option, model_options, seed_option
+from ggufsteer.cli.options import BUILTIN, WholeNumber, debug_option, model_options, producer_option, seed_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ MakeChat = Callable[[Callable[["Event"], None], Callable[["Notice"], None]], "Ch
     help="What a moved slider means for what was said before: nothing (from here on), or that it is read again as if "
     "the slider had always stood so.",
 )
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use vectors although they were made from another model file.")
 @click.option(
     "--run",

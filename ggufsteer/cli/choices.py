@@ -20,6 +20,7 @@ from ggufsteer.cli.options import (
     common_options,
     load_options,
     model_options,
+    producer_option,
     say_which_model,
 )
 from ggufsteer.errors import SteerError
@@ -58,11 +59,7 @@ TEXT_SHOWN = 100
 @click.option(
     "--limit", metavar="N", type=WholeNumber(1), show_default="all", help="Only N of the items, spread evenly."
 )
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use vectors although they were made from another model file.")
 @model_options
 @common_options

@@ -12,7 +12,15 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import BUILTIN, checked_budget, common_options, load_options, model_options, seed_option
+from ggufsteer.cli.options import (
+    BUILTIN,
+    checked_budget,
+    common_options,
+    load_options,
+    model_options,
+    producer_option,
+    seed_option,
+)
 from ggufsteer.cli.vectors import read_vectors, recipe_for_vector
 from ggufsteer.errors import SteerError
 
@@ -52,11 +60,7 @@ LENS_TOKENS = 8
     "--task", "tasks", metavar=f"FILE|{BUILTIN}:NAME", multiple=True,
     help="Run these multiple-choice items without and with each vector instead; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use vectors of another model file, and overwrite files of another kind.")
 @seed_option
 @model_options

@@ -10,7 +10,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import BUILTIN, WholeNumber, common_options
+from ggufsteer.cli.options import BUILTIN, WholeNumber, common_options, producer_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ MOST_COLUMNS = 5
     "--layers", metavar="WHICH", default="auto", show_default="all of the vector",
     help="Which layers: 2-4, 2,3,4, or 0.3-0.6 (parts of the depth).",
 )  # fmt: skip
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Take vectors although they were made from another model file.")
 @common_options
 def lens_command(vector: str, others: tuple[str, ...], layers: str, k: int, as_json: bool, **flags: Any) -> None:

@@ -160,6 +160,14 @@ def seed_option(command: Function) -> Function:
     return click.option("-s", "--seed", metavar="N", type=WholeNumber(0), help="Seed of every random choice.")(command)
 
 
+def producer_option(command: Function) -> Function:
+    """Add `--producer` (parameter `producer`, None where it was not given), for the reader of vectors."""
+    return click.option(
+        "--producer", metavar="WHO",
+        help="Who wrote a vector, where its file does not say: repeng, cvector-generator, jukofyork.",
+    )(command)  # fmt: skip
+
+
 def dose_option(command: Function) -> Function:
     """Add `--dose` (parameter `dose`, None where it was not given)."""
     return click.option(

@@ -12,7 +12,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import WholeNumber, common_options, load_options, model_options
+from ggufsteer.cli.options import WholeNumber, common_options, load_options, model_options, producer_option
 from ggufsteer.cli.vectors import read_vectors
 from ggufsteer.errors import SteerError
 
@@ -42,11 +42,7 @@ STDIN = "-"
 )
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the coloured text as a web page.")
 @click.option("--csv", metavar="FILE", type=click.Path(path_type=Path), help="Write every token's numbers as a table.")
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vectors, where the files do not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use vectors of another model file, and overwrite files of another kind.")
 @model_options
 @common_options

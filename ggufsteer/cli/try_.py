@@ -8,7 +8,15 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import NumberList, WholeNumber, common_options, load_options, model_options, seed_option
+from ggufsteer.cli.options import (
+    NumberList,
+    WholeNumber,
+    common_options,
+    load_options,
+    model_options,
+    producer_option,
+    seed_option,
+)
 from ggufsteer.errors import SteerError
 
 
@@ -34,11 +42,7 @@ from ggufsteer.errors import SteerError
     "--temp", "--temperature", "temperature", metavar="N", type=float, default=0.0, show_default=True,
     help="0 takes the likeliest token each time, 1 draws as the model would.",
 )  # fmt: skip
-@click.option(
-    "--producer",
-    metavar="WHO",
-    help="Who wrote the vector, where the file does not say: repeng, cvector-generator, jukofyork.",
-)
+@producer_option
 @click.option("--force", is_flag=True, help="Use the vector although it was made from another model file.")
 @seed_option
 @model_options
