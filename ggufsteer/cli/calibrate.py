@@ -19,6 +19,7 @@ from ggufsteer.cli.options import (
     output_option,
     producer_option,
 )
+from ggufsteer.cli.report_files import report_files, report_on_new, report_option
 from ggufsteer.cli.vectors import recipe_for_vector
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     "--keep-layers", is_flag=True, help="Keep all layers as they are beside each other; find the strength only."
 )
 @output_option("Where the calibrated vector goes.", "over the vector's file")
+@report_option("Measure the result, and write a web page with all figures; the same as JSON beside it.")
 @producer_option
 @click.option("--force", is_flag=True, help="Use a vector of another model file; overwrite a file of another kind.")
 @model_options
@@ -61,6 +63,8 @@ def calibrate_command(vector: str, output: Path | None, force: bool, as_json: bo
     budget = checked_budget(flags["budget"])
     target = output or path
     check_output(target, force=force, protected=[flags["model"]])
+    used = [path, target, flags["recipe"], flags["model"]]
+    files = report_files(flags["report_to"], recipe.name, used=used, force=force)
     options = load_options(flags)
     from ggufsteer.engine.model import Model
 
@@ -71,13 +75,28 @@ def calibrate_command(vector: str, output: Path | None, force: bool, as_json: bo
             found, calibration = calibrate_vector(
                 read, recipe, model, budget=budget, keep_layers=flags["keep_layers"], report=report
             )
-    write_vector(target, found)
-    for warning in calibration.warnings:
-        console.warn(warning)
+        write_vector(target, found)
+        for warning in calibration.warnings:
+            console.warn(warning)
+        if not as_json:
+            _show(found, calibration, target)
+        if files is not None:
+            report_on_new(
+                "calibration",
+                found,
+                target,
+                recipe,
+                model,
+                files,
+                budget=budget,
+                calibration=calibration,
+                warnings=calibration.warnings,
+                force=force,
+                quiet=as_json,
+            )
     if as_json:
-        console.document({"vector": str(target), **dataclasses.asdict(calibration)})
-        return
-    _show(found, calibration, target)
+        page = str(files.page) if files else None
+        console.document({"vector": str(target), "report": page, **dataclasses.asdict(calibration)})
 
 
 def _show(vector: ControlVector, calibration: Calibration, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from ggufsteer.cli.options import (
     say_which_model,
     seed_option,
 )
+from ggufsteer.cli.report_files import ReportFiles, report_files, report_on_new, report_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ CHANGEABLE = ("method", "position", "layers", "dose", "holdout", "deltas", "seed
     type=click.Path(path_type=Path),
     help="Instead of a recipe and a model: states that were saved. --method, --layers, --dose and --deltas can differ.",
 )
+@report_option("Measure the vector, and write a web page with all figures; the same as JSON beside it.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be computed.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is of another kind than what goes there.")
 @seed_option
@@ -75,6 +78,7 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
         _extract_from_saved(recipe, output, force, as_json, flags)
         return
     wanted = _recipe(recipe, output, flags)
+    from ggufsteer.cli.saving import check_activations_output, check_output, default_output
     from ggufsteer.tasks.recipes import model_of
 
     name = flags["model"] or (model_of(wanted, recipe) if recipe else None)
@@ -82,36 +86,71 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
     if flags["dry_run"]:
         _preview(wanted, name, flags, as_json=as_json)
         return
-    from ggufsteer.cli.saving import check_activations_output, check_output, default_output
-
     target, states = output or default_output(wanted.name), flags["save_activations"]
     inputs = [name, recipe, flags["positive_file"], flags["negative_file"]]
     check_output(target, force=force, protected=inputs)
     if states is not None:
         check_activations_output(states, force=force, protected=[*inputs, str(target)])
-    options = load_options(flags)
+    files = report_files(flags["report_to"], wanted.name, used=[*inputs, target, states], force=force)
+    _extract(wanted, name, target, files, flags, budget=budget, force=force, as_json=as_json)
+
+
+def _extract(
+    recipe: Recipe,
+    name: str | None,
+    target: Path,
+    files: ReportFiles | None,
+    flags: dict[str, Any],
+    *,
+    budget: float | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compute a recipe's vector, write it, and say what came out; measure it where a report is wanted."""
+    options, states = load_options(flags), flags["save_activations"]
     from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.engine.model import Model
     from ggufsteer.files.vector import write_vector
+    from ggufsteer.tasks.calibrate import BUDGET
     from ggufsteer.tasks.extract import extract
 
     say_which_model(name)
-    if name in (None, BUILTIN) and not wanted.shows_on_demo:
+    if name in (None, BUILTIN) and not recipe.shows_on_demo:
         console.warn(
-            f"recipe '{wanted.name}' is written for real chat models, not for the demo model; name one with -m"
+            f"recipe '{recipe.name}' is written for real chat models, not for the demo model; name one with -m"
         )
     with Model.open(resolve_model(name), options) as model:
         with console.progress(quiet=as_json) as report, _resumable(states):
-            extraction = extract(wanted, model, save_to=states, budget=budget, report=report)
+            extraction = extract(recipe, model, save_to=states, budget=budget, report=report)
         write_vector(target, extraction.vector)
-        show_extraction(
+        show = partial(
+            show_extraction,
             extraction,
             target,
             model.path,
             as_json=as_json,
             model_is_builtin=name in (None, BUILTIN),
             states=states,
+            page=files.page if files else None,
         )
+        if not as_json:
+            show()
+        if files is not None:
+            report_on_new(
+                "extraction",
+                extraction.vector,
+                target,
+                recipe,
+                model,
+                files,
+                budget=budget or BUDGET,
+                calibration=extraction.calibration,
+                warnings=extraction.warnings,
+                force=force,
+                quiet=as_json,
+            )
+        if as_json:
+            show()
 
 
 @contextmanager
@@ -148,6 +187,11 @@ def _extract_from_saved(
     # 0 is a share to hold out, and equals False.
     values = {option: flags[option] for option in options if flags[option] is not None and flags[option] is not False}
     given = [f"--{option.replace('_', '-')}" for option in values]
+    if flags["report_to"] is not None:
+        raise SteerError(
+            "--from-activations and --report do not go together: a report says what a vector does to the model",
+            "run `ggufsteer eval` on the vector afterwards",
+        )
     if recipe is not None or given:
         unwanted = "a recipe" if recipe is not None else given[0]
         raise SteerError(

@@ -31,6 +31,7 @@ def show_extraction(
     model_is_builtin: bool = False,
     recipe: Path | None = None,
     states: Path | None = None,
+    page: Path | None = None,
 ) -> None:
     """Say what came out: as one JSON document, or as a table with ready commands.
 
@@ -42,11 +43,12 @@ def show_extraction(
         model_is_builtin: Whether that is the model that ships.
         recipe: Where the recipe was saved, if it was.
         states: Where the states were saved, if they were.
+        page: Where a report is written, if there is to be one.
     """
     for warning in extraction.warnings:
         console.warn(warning)
     if as_json:
-        console.document(_document(extraction, output, model, recipe, states))
+        console.document(_document(extraction, output, model, recipe, states, page))
         return
     provenance = extraction.vector.provenance
     console.table(
@@ -168,13 +170,19 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def _document(
-    extraction: Extraction, output: Path, model: Path | None, recipe: Path | None, states: Path | None
+    extraction: Extraction,
+    output: Path,
+    model: Path | None,
+    recipe: Path | None,
+    states: Path | None,
+    page: Path | None,
 ) -> dict[str, Any]:
     provenance = extraction.vector.provenance
     return {
         "vector": str(output),
         "recipe": str(recipe) if recipe else None,
         "activations": str(states) if states else None,
+        "report": str(page) if page else None,
         "name": provenance.name,
         "recipe_hash": provenance.recipe_hash,
         "model": str(model) if model else None,

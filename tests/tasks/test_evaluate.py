@@ -19,7 +19,8 @@ from ggufsteer.tasks import evaluate_chance
 from ggufsteer.tasks.evaluate import evaluate
 from ggufsteer.tasks.evaluate_chance import chance_rows, size_of_chance, widened
 from ggufsteer.tasks.evaluate_result import Evaluation, NamedVector, VectorEvaluation
-from ggufsteer.tasks.evaluation_document import evaluation_document
+from ggufsteer.tasks.evaluation_document import Document, report_document
+from ggufsteer.tasks.evidence import Evidence
 from ggufsteer.tasks.neutral_texts import neutral_texts
 from tests.engine.raw_logits import log_softmax, raw_logits
 
@@ -64,6 +65,12 @@ def found(tiny: Model, _few_texts: None) -> Evaluation:
     vector = vector_of(tiny)
     given = {"there": vector, "back": -vector, "again": vector, "nothing": vector * 0.0}
     return evaluate(RECIPE, tiny, [NamedVector(name, one) for name, one in given.items()], budget=BUDGET)
+
+
+def document_of(found: Evaluation, model: Model) -> Document:
+    """Make its document, without what else a report shows."""
+    vectors = [vector.named for vector in found.vectors]
+    return report_document("evaluation", found.recipe, model, vectors, evaluation=found, evidence=Evidence())
 
 
 def at(vector: VectorEvaluation, strength: float) -> dict[str, object]:
@@ -149,7 +156,7 @@ def _mean_log(model: Model, tokens: tuple[int, ...], start: int, rows: np.ndarra
 
 def test_the_document_can_be_drawn(found: Evaluation, tiny: Model) -> None:
     """It goes through JSON unchanged, into the page and the tables; every part of the contract is there."""
-    document = evaluation_document(dataclasses.replace(found, vectors=found.vectors[:1]), tiny, {})
+    document = document_of(dataclasses.replace(found, vectors=found.vectors[:1]), tiny)
     text = json.dumps(document, allow_nan=False)
     read = json.loads(text)
     assert json.dumps(read) == text
@@ -171,7 +178,7 @@ def test_two_runs_give_equal_bytes(found: Evaluation, tiny: Model) -> None:
     first = dataclasses.replace(found, vectors=found.vectors[:1], warnings=(), n_evaluations=0, n_tokens=0)
     alone = evaluate(RECIPE, tiny, [one], budget=BUDGET)
     second = dataclasses.replace(alone, n_evaluations=0, n_tokens=0)
-    documents = [json.dumps(evaluation_document(each, tiny, {})) for each in (first, second)]
+    documents = [json.dumps(document_of(each, tiny)) for each in (first, second)]
     assert documents[0] == documents[1]
 
 
