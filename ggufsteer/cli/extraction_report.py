@@ -50,6 +50,22 @@ def show_extraction(
     if as_json:
         console.document(_document(extraction, output, model, recipe, states, page))
         return
+    _show_figures(extraction)
+    console.line(f"saved: {output}")
+    if recipe:
+        console.line(f"its recipe: {recipe}")
+    if states:
+        console.line(f"the states: {states}")
+    console.line()
+    console.line("try it:")
+    console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model or UNNAMED_MODEL))}")
+    console.line("use it in llama.cpp:")
+    for command in llama_commands(output, model or UNNAMED_MODEL):
+        console.line(f"  {console.shell(command)}")
+
+
+def _show_figures(extraction: Extraction) -> None:
+    """Print the layers, and what the vector was made from."""
     provenance = extraction.vector.provenance
     console.table(
         COLUMNS,
@@ -69,17 +85,6 @@ def show_extraction(
     console.prose(_summary(extraction))
     if extraction.calibration:
         console.prose(_calibrated(extraction.calibration))
-    console.line(f"saved: {output}")
-    if recipe:
-        console.line(f"its recipe: {recipe}")
-    if states:
-        console.line(f"the states: {states}")
-    console.line()
-    console.line("try it:")
-    console.line(f"  {console.shell(try_command(output, None if model_is_builtin else model or UNNAMED_MODEL))}")
-    console.line("use it in llama.cpp:")
-    for command in llama_commands(output, model or UNNAMED_MODEL):
-        console.line(f"  {console.shell(command)}")
 
 
 def show_preview(preview: Preview, *, as_json: bool) -> None:

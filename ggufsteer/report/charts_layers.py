@@ -6,7 +6,7 @@ empty text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ggufsteer.report.charts import BLUE, LINE, ORANGE, SOFT, drawn
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEIGHT = 3.9
+HEIGHT = 4.6
 SIDES = (("positive", ORANGE, "o"), ("negative", BLUE, "^"))
 
 
@@ -29,52 +29,65 @@ def relative_size(figures: JSON) -> float | None:
 def layers_chart(vector: JSON, prefix: str) -> str:
     """Draw how well each layer separates the pairs, and how much is added there."""
     figures = [one for one in records(vector, "layer_figures") if number(one, "layer") is not None]
-    separated = [(number(one, "layer"), number(one, "auc")) for one in figures if number(one, "auc") is not None]
-    sizes = [(number(one, "layer"), relative_size(one)) for one in figures if relative_size(one) is not None]
-    if not separated and not sizes:
-        return ""
     steered = set(numbers(vector, "layers"))
+    auc, d_prime = (_known(figures, [number(one, name) for one in figures]) for name in ("auc", "d_prime"))
+    sizes = _known(figures, [relative_size(one) for one in figures])
+    painters: list[Callable[[Axes], None]] = []
+    if auc:
+        painters.append(lambda axes: _separation(axes, auc, steered, "AUC", chance=0.5))
+    if d_prime:
+        painters.append(lambda axes: _separation(axes, d_prime, steered, "d′", chance=0.0))
+    if sizes:
+        painters.append(lambda axes: _sizes(axes, sizes, steered))
+    if not painters:
+        return ""
 
     def paint(figure: Figure) -> None:
-        kinds = [kind for kind in (separated, sizes) if kind]
-        panels = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, kind in zip(panels, kinds, strict=True):
-            _separation(axes, kind, steered) if kind is separated else _sizes(axes, kind, steered)
+        panels = figure.subplots(len(painters), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, painter in zip(panels, painters, strict=True):
+            painter(axes)
         panels[-1].set_xlabel("layer")
         panels[-1].locator_params(axis="x", integer=True)
 
-    return drawn(paint, gist=_gist(separated, sizes), prefix=prefix, height=HEIGHT)
+    return drawn(paint, gist=_gist(auc, sizes), prefix=prefix, height=HEIGHT)
 
 
-Known = Sequence[tuple[float | None, float | None]]
+Known = Sequence[tuple[float, float]]
 
 
-def _separation(axes: Axes, known: Known, steered: set[float]) -> None:
-    x, y = ([one for one in column if one is not None] for column in zip(*known, strict=True))
-    axes.axhline(0.5, color=SOFT, linewidth=0.8, dashes=(1.5, 2))
+def _known(figures: Sequence[JSON], values: Sequence[float | None]) -> Known:
+    """Give the layers of which a value is known, with it."""
+    pairs = [(number(one, "layer"), value) for one, value in zip(figures, values, strict=True)]
+    return [(layer, value) for layer, value in pairs if layer is not None and value is not None]
+
+
+def _separation(axes: Axes, known: Known, steered: set[float], name: str, *, chance: float) -> None:
+    x, y = (list(column) for column in zip(*known, strict=True))
+    axes.axhline(chance, color=SOFT, linewidth=0.8, dashes=(1.5, 2))
     axes.plot(x, y, "-", color=LINE)
     for at, height in zip(x, y, strict=True):
         filled = at in steered or not steered
         axes.plot([at], [height], "o", color=BLUE, markerfacecolor=BLUE if filled else "none")
-    axes.set_ylabel("AUC")
-    axes.set_ylim(min(0.45, *y) - 0.02, 1.03)
+    axes.set_ylabel(name)
+    if name == "AUC":
+        axes.set_ylim(min(0.45, *y) - 0.02, 1.06)
 
 
 def _sizes(axes: Axes, known: Known, steered: set[float]) -> None:
-    x, y = ([one for one in column if one is not None] for column in zip(*known, strict=True))
+    x, y = (list(column) for column in zip(*known, strict=True))
     colours = [ORANGE if at in steered or not steered else LINE for at in x]
     axes.bar(x, [part * 100 for part in y], color=colours, width=0.75)
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel("size, % of state")
+    axes.set_ylabel("size, %\nof state")
 
 
 def _gist(separated: Known, sizes: Known) -> str:
     said = []
     if separated:
-        best = max(separated, key=lambda one: one[1] or 0.0)
+        best = max(separated, key=lambda one: one[1])
         said.append(f"separation is best in layer {plain(best[0], 0)}, AUC {plain(best[1])}")
     if sizes:
-        most = max(sizes, key=lambda one: one[1] or 0.0)
+        most = max(sizes, key=lambda one: one[1])
         said.append(f"most is added in layer {plain(most[0], 0)}, {percent(most[1])} of a state")
     return "Layers: " + "; ".join(said)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ggufsteer.report.charts import key
 from ggufsteer.report.charts_dose import effects_chart, series_style, trade_chart
-from ggufsteer.report.html_evidence import calibration, lens, pairs, provenance, samples
+from ggufsteer.report.html_calibration import calibration
+from ggufsteer.report.html_evidence import lens, pairs, provenance, samples
 from ggufsteer.report.html_parts import block, chart, section, table
 from ggufsteer.report.html_style import REPORT_STYLE
 from ggufsteer.report.html_vector import controls, curves, layers, made_how, verdict
@@ -96,7 +97,7 @@ def _vector(document: JSON, vector: JSON, prefix: str, level: int) -> Iterator[s
     yield layers(vector, prefix, level)
     yield lens(vector, level)
     yield pairs(vector, level)
-    yield calibration(vector, level)
+    yield calibration(document, vector, level)
 
 
 def _comparison(document: JSON, vectors: list[JSON]) -> str:

@@ -1,4 +1,4 @@
-"""The parts of a report's page that are read, not measured: answers, pairs, words, calibration steps, provenance.
+"""The parts of a report's page that are read, not measured: answers, pairs, words, provenance.
 
 Nearly all of it is text from outside. Every function gives markup, or an empty text where there is nothing of the kind.
 """
@@ -17,30 +17,32 @@ from ggufsteer.report.values import (
     line,
     lines,
     number,
-    numbers,
     percent,
-    places,
-    plain,
     record,
     records,
     signed,
-    strength,
     text,
 )
 
+_QUESTIONS = 4
+"""So many questions are open; a page of more of them hides what comes after."""
 _CLEAR_CHANCE = 0.1
 """Words of a layer whose chance is higher than that say little."""
 
 
 def samples(vector: JSON, level: int) -> str:
     """Put the answers to each question side by side, by strength."""
-    body = ""
-    for sample in records(vector, "samples"):
-        cards = [_answer(one) for one in records(sample, "answers")]
-        question = line(sample, "question")
-        heading = f"<h4>{words(question)}</h4>\n" if question else ""
-        body += heading + block("answers", cards) if cards else ""
-    return section(level, "The same question at several strengths", body)
+    questions = [one for one in map(_question, records(vector, "samples")) if one]
+    more = questions[_QUESTIONS:]
+    folded = details(f"{len(more)} more question{'s' * (len(more) > 1)}", "".join(more))
+    return section(level, "The same question at several strengths", "".join(questions[:_QUESTIONS]) + folded)
+
+
+def _question(sample: JSON) -> str:
+    cards = [_answer(one) for one in records(sample, "answers")]
+    question = line(sample, "question")
+    heading = f"<h4>{words(question)}</h4>\n" if question else ""
+    return heading + block("answers", cards) if cards else ""
 
 
 def _answer(one: JSON) -> str:
@@ -97,32 +99,6 @@ def lens(vector: JSON, level: int) -> str:
 
 def _tokens(tokens: Sequence[str], kind: str) -> str:
     return " ".join(f'<span class="token{kind}">{words(token)}</span>' for token in tokens if token)
-
-
-def calibration(vector: JSON, level: int) -> str:
-    """List what the calibration tried."""
-    part = record(vector, "calibration")
-    steps = records(part, "steps")
-    digits = places(number(step, "effect") for step in steps)
-    rows = [
-        [
-            words(line(step, "what")) or str(place),
-            words(ranges(numbers(step, "layers"))),
-            figure(strength(number(step, "strength"))),
-            figure(signed(number(step, "effect"), digits)),
-            figure(plain(number(step, "p95"))),
-        ]
-        for place, step in enumerate(steps, start=1)
-    ]
-    drawn = table(["step", "layers", "strength", "effect", "KL p95"], rows, named=True)
-    said = [
-        f"{number(part, 'evaluations'):,.0f} evaluations" if number(part, "evaluations") is not None else "",
-        f"KL p95 {plain(number(part, 'check_p95'))} nats on text that the calibration had not seen"
-        if number(part, "check_p95") is not None
-        else "",
-    ]
-    note = "; ".join(one for one in said if one)
-    return section(level, "Calibration", drawn + (soft(note) if note else ""))
 
 
 def provenance(document: JSON) -> str:

@@ -68,6 +68,8 @@ tr.marked > * { background: var(--card); } .wide tr.marked > th:first-child { ba
 .bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); font-weight: 600; }
 .plot { width: 38%; } .bar { display: block; width: 100%; min-width: 7rem; height: 1rem; }
 .bar line { stroke-width: 2; } .bar .zero { stroke: var(--line); stroke-width: 1; }
+.strip { display: block; width: 100%; min-width: 4rem; max-width: 12rem; height: .4rem; margin: .2rem 0 .1rem;
+  border-radius: .2rem; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem;
   margin: .75rem 0 0; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 10.5rem), 1fr)); gap: .6rem;
@@ -97,7 +99,7 @@ details { margin: .75rem 0 0; } summary { cursor: pointer; color: var(--soft); f
 @media (max-width: 30rem) {
   body { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.6rem; }
   figure { margin: 0 -.4rem; padding: .8rem .5rem .4rem; } figcaption { padding: 0 .4rem; }
-  .answers { grid-template-columns: minmax(0, 1fr); } .bar { min-width: 3rem; } td small { white-space: normal; }
+  .answers { grid-template-columns: minmax(0, 1fr); } .bar { min-width: 3rem; } .held td small { white-space: normal; }
   th, td { padding: .3rem .35rem; }
   .facts { grid-template-columns: minmax(0, 1fr); gap: 0; } .facts dd { margin-bottom: .5rem; }
 }

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ggufsteer.report.charts import BLUE, DASHES, ORANGE, key
-from ggufsteer.report.charts_dose import FLUENCY, FLUENCY_STYLES, damage_chart, effect_chart, fluency_chart, marks_chart
+from ggufsteer.report.charts_dose import (
+    FLUENCY,
+    FLUENCY_STYLES,
+    damage_chart,
+    effect_chart,
+    fluency_chart,
+    marks_chart,
+    points,
+)
 from ggufsteer.report.charts_layers import layers_chart, projection_chart, relative_size
 from ggufsteer.report.html_parts import block, chart, figure_cell, section, table
 from ggufsteer.report.page import details, figure, soft, words
@@ -96,7 +104,14 @@ def curves(document: JSON, vector: JSON, prefix: str, level: int) -> str:
             "Marks",
             "answers that show the concept",
             marks_chart(vector, f"{prefix}-marks"),
-            [(key(ORANGE, (), "o"), "a mark of it"), (key(BLUE, DASHES[1], "s"), "a mark of its opposite")],
+            [
+                (mark, word)
+                for name, mark, word in (
+                    ("marks", key(ORANGE, (), "o"), "a mark of it"),
+                    ("opposite_marks", key(BLUE, DASHES[1], "s"), "a mark of its opposite"),
+                )
+                if len(points(vector, name)[0]) > 1
+            ],
         ),
     ]
     return section(level, "Dose by dose", block("charts", charts) + _doses(vector) + _fluency(vector))
@@ -106,22 +121,23 @@ def _doses(vector: JSON) -> str:
     digits = places(effects(vector))
     measured = records(vector, "doses")
     columns = {
-        "effect": [signed(number(one, "effect"), digits) for one in measured],
-        "95 % interval": [between(interval(one, "interval"), digits) for one in measured],
-        "wrong way": [percent(number(one, "wrong_way")) for one in measured],
-        "KL p95": [plain(number(one, "neutral", "p95")) for one in measured],
-        "KL mean": [plain(number(one, "neutral", "mean")) for one in measured],
-        "perplexity": [_ratio(number(one, "neutral", "perplexity_ratio")) for one in measured],
-        "own p95": [plain(number(one, "own", "p95")) for one in measured],
-        "own mean": [plain(number(one, "own", "mean")) for one in measured],
-        "own perpl.": [_ratio(number(one, "own", "perplexity_ratio")) for one in measured],
-        "marks": [percent(number(one, "marks")) for one in measured],
-        "opposite": [percent(number(one, "opposite_marks")) for one in measured],
+        "effect": [
+            _below(signed(number(one, "effect"), digits), between(interval(one, "interval"), digits))
+            for one in measured
+        ],
+        "wrong way": [figure(percent(number(one, "wrong_way"))) for one in measured],
+        "KL p95": [_damage(record(one, "neutral")) for one in measured],
+        "perplexity": [figure(_ratio(number(one, "neutral", "perplexity_ratio"))) for one in measured],
+        "own p95": [_damage(record(one, "own")) for one in measured],
+        "own perpl.": [figure(_ratio(number(one, "own", "perplexity_ratio"))) for one in measured],
+        "marks": [figure(percent(number(one, "marks"))) for one in measured],
+        "opposite": [figure(percent(number(one, "opposite_marks"))) for one in measured],
     }
     drawn = _over_strengths(vector, columns)
     note = (
-        f"Effect in {UNIT}; KL in nats on neutral text, and on the model's own answers; perplexity against unsteered; "
-        "marks: answers that show a mark of the concept, or of its opposite."
+        f"Effect in {UNIT}, below it the 95 % interval; KL in nats on neutral text, and on the model's own answers, "
+        "below it the mean; perplexity against unsteered; marks: answers that show a mark of the concept, or of its "
+        "opposite."
     )
     return drawn + soft(note) if drawn else ""
 
@@ -129,12 +145,12 @@ def _doses(vector: JSON) -> str:
 def _fluency(vector: JSON) -> str:
     measured = [one for one in records(vector, "doses") if record(one, "fluency")]
     columns = {
-        "read well": [percent(number(one, "fluency", "fluent")) for one in measured],
-        "ended": [percent(number(one, "fluency", "ended")) for one in measured],
-        "different pairs": [percent(number(one, "fluency", "distinct_2")) for one in measured],
-        "longest repeat": [percent(number(one, "fluency", "longest_repeat")) for one in measured],
-        "compression": [plain(number(one, "fluency", "compression")) for one in measured],
-        "surprise": [plain(number(one, "fluency", "surprise")) for one in measured],
+        "read well": [figure(percent(number(one, "fluency", "fluent"))) for one in measured],
+        "ended": [figure(percent(number(one, "fluency", "ended"))) for one in measured],
+        "different pairs": [figure(percent(number(one, "fluency", "distinct_2"))) for one in measured],
+        "longest repeat": [figure(percent(number(one, "fluency", "longest_repeat"))) for one in measured],
+        "compression": [figure(plain(number(one, "fluency", "compression"))) for one in measured],
+        "surprise": [figure(plain(number(one, "fluency", "surprise"))) for one in measured],
     }
     return details("fluency in numbers", _over_strengths({**vector, "doses": measured}, columns))
 
@@ -146,7 +162,7 @@ def _over_strengths(vector: JSON, columns: dict[str, list[str]]) -> str:
     if not wanted:
         return ""
     rows = [
-        [_strength_cell(one, vector), *(figure(cells[place]) for cells in wanted.values())]
+        [_strength_cell(one, vector), *(cells[place] for cells in wanted.values())]
         for place, one in enumerate(measured)
     ]
     marked = [number(one, "strength") in _marked(vector) for one in measured]
@@ -165,9 +181,14 @@ def _marked(vector: JSON) -> dict[float, str]:
 
 def _strength_cell(one: JSON, vector: JSON) -> str:
     at = number(one, "strength")
-    name = {"recommended": "rec.", "maximum": "max."}.get(word := _marked(vector).get(at or 0.0, ""), word)
+    name = _marked(vector).get(at or 0.0, "").replace("recommended", "rec.").replace("maximum", "max.")
     tag = f'<span class="tag">{name}</span>' if name and at is not None else ""
     return f"{tag} {figure(dose(at))}".strip()
+
+
+def _damage(part: JSON) -> str:
+    """Write a 95th percentile with the mean below it."""
+    return _below(plain(number(part, "p95")), plain(number(part, "mean")))
 
 
 def _ratio(value: float | None) -> str:
@@ -235,13 +256,13 @@ def layers(vector: JSON, prefix: str, level: int) -> str:
     charts = [
         chart(
             "Layers",
-            "how well each separates the pairs, and how much is added there"
+            "how well the recipe’s direction at each tells held-out pairs apart, and how much the vector adds there"
             + ("; steered ones are full" if steered else ""),
             layers_chart(vector, f"{prefix}-layers"),
         ),
         chart(
             f"The pairs in layer {figure_cell(number(vector, 'projection', 'layer'), 0)}",
-            "hollow ones were held out",
+            "their states along the vector’s direction there, and across it; hollow ones were held out",
             projection_chart(vector, f"{prefix}-pairs"),
             [(key(ORANGE, (), "o", line=False), "positive side"), (key(BLUE, (), "^", line=False), "negative side")],
         ),
