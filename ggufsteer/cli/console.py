@@ -266,4 +266,6 @@ class _BarReport:
         rate = f"{event.tokens / seconds:,.0f} tokens/s" if event.tokens and seconds > 0 else ""
         # A stage may be over before the bar would next be drawn.
         is_over = event.done >= event.total
-        self._bar.update(self._task, completed=event.done, total=event.total, rate=rate, refresh=is_over)
+        self._bar.update(
+            self._task, completed=event.done, total=event.total, unit=clean(event.unit), rate=rate, refresh=is_over
+        )

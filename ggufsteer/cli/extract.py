@@ -14,6 +14,7 @@ from ggufsteer.cli import console
 from ggufsteer.cli.extraction_report import show_extraction, show_preview
 from ggufsteer.cli.options import (
     BUILTIN,
+    WholeNumber,
     budget_of,
     calibration_options,
     common_options,
@@ -25,6 +26,7 @@ from ggufsteer.cli.options import (
     seed_option,
 )
 from ggufsteer.cli.report_files import ReportFiles, report_files, report_on_new, report_option
+from ggufsteer.cli.search_output import check_search, search_of
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -46,6 +48,13 @@ CHANGEABLE = ("method", "position", "layers", "dose", "holdout", "deltas", "seed
 @click.option("--layers", metavar="WHICH", help="Which layers: auto, 2-4, 2,3,4, or 0.3-0.6 (parts of the depth).")
 @click.option("--deltas/--no-deltas", default=None, help="Whether each layer only adds what its block has added.")
 @calibration_options
+@click.option(
+    "--search",
+    metavar="N",
+    type=WholeNumber(2),
+    help="Take more time: calibrate the best of N combinations of method, position and layers. What was judged is "
+    "kept, so that the same command goes on after an interruption.",
+)
 @dose_option
 @click.option("--holdout", metavar="SHARE", type=float, help="Share of the prompts kept to judge the vector, 0 to 0.9.")
 @output_option("The vector's file.", "NAME.gguf, after the recipe's name")
@@ -74,6 +83,7 @@ def extract_command(recipe: str | None, output: Path | None, force: bool, as_jso
     here take the place of the recipe's own keys, also in the copy of it that the vector carries. Without -m the
     recipe's model is used, and without one the demo model that comes with ggufsteer.
     """
+    check_search(flags)
     if flags["from_activations"] is not None:
         _extract_from_saved(recipe, output, force, as_json, flags)
         return
@@ -107,7 +117,7 @@ def _extract(
     as_json: bool,
 ) -> None:
     """Compute a recipe's vector, write it, and say what came out; measure it where a report is wanted."""
-    options, states = load_options(flags), flags["save_activations"]
+    options, states, search = load_options(flags), flags["save_activations"], search_of(flags, target)
     from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.engine.model import Model
     from ggufsteer.files.vector import write_vector
@@ -120,9 +130,11 @@ def _extract(
             f"recipe '{recipe.name}' is written for real chat models, not for the demo model; name one with -m"
         )
     with Model.open(resolve_model(name), options) as model:
-        with console.progress(quiet=as_json) as report, _resumable(states):
-            extraction = extract(recipe, model, save_to=states, budget=budget, report=report)
+        with console.progress(quiet=as_json) as report, _resumable(search.ledger if search else states):
+            extraction = extract(recipe, model, save_to=states, budget=budget, search=search, report=report)
         write_vector(target, extraction.vector)
+        if search:
+            search.forget()
         show = partial(
             show_extraction,
             extraction,
@@ -140,7 +152,7 @@ def _extract(
                 "extraction",
                 extraction.vector,
                 target,
-                recipe,
+                extraction.search.recipe if extraction.search else recipe,
                 model,
                 files,
                 budget=budget or BUDGET,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufsteer.cli import console
+from ggufsteer.cli.search_output import search_document, show_search
 
 if TYPE_CHECKING:
     from ggufsteer.tasks.calibrate import Calibration
@@ -85,6 +86,9 @@ def _show_figures(extraction: Extraction) -> None:
     console.prose(_summary(extraction))
     if extraction.calibration:
         console.prose(_calibrated(extraction.calibration))
+    if extraction.search:
+        console.line()
+        show_search(extraction.search, extraction.vector.layers)
 
 
 def show_preview(preview: Preview, *, as_json: bool) -> None:
@@ -211,6 +215,7 @@ def _document(
             for layer in extraction.layers
         ],
         "calibration": dataclasses.asdict(extraction.calibration) if extraction.calibration else None,
+        "search": search_document(extraction.search) if extraction.search else None,
         "warnings": list(extraction.warnings),
         "commands": [console.shell(command) for command in llama_commands(output, model or UNNAMED_MODEL)],
         "versions": dict(provenance.versions),

@@ -84,9 +84,27 @@ def build_contrast(
         RecipeError: No pair differs, or one has no token at the recipe's position.
         SteerError: The model has no chat template, or gives no answers.
     """
-    planned = plan(recipe)
+    pairs, dropped = answered_pairs(recipe, model, keep_beside=keep_beside, report=report)
+    return contrast_of(recipe, model, pairs, dropped)
+
+
+def answered_pairs(
+    recipe: Recipe, model: Model, *, keep_beside: Path | None = None, report: ReportProgress = ignore
+) -> tuple[PlannedPairs, int]:
+    """Give a recipe's pairs with the model's own answers, and how many were left out; see `build_contrast`."""
     max_tokens = getattr(recipe.contrast, "max_tokens", 0)
-    pairs, dropped = with_own_answers(planned, model, max_tokens=max_tokens, keep_beside=keep_beside, report=report)
+    return with_own_answers(plan(recipe), model, max_tokens=max_tokens, keep_beside=keep_beside, report=report)
+
+
+def contrast_of(recipe: Recipe, model: Tokenizer, pairs: PlannedPairs, dropped: int) -> Contrast:
+    """Turn answered pairs into a contrast that is read at the recipe's position; see `build_contrast`.
+
+    Args:
+        recipe: Where to read.
+        model: Whose tokens are used.
+        pairs: What to read.
+        dropped: How many pairs were left out because an answer was empty.
+    """
     contrast = assemble(recipe, model, pairs)
     if contrast.n_same == contrast.n_pairs:
         raise RecipeError(
@@ -96,7 +114,7 @@ def build_contrast(
         )
     found = []
     if dropped:
-        found.append(f"{dropped} of {len(planned)} pairs were left out because an answer was empty")
+        found.append(f"{dropped} of {dropped + len(pairs)} pairs were left out because an answer was empty")
     if recipe.holdout > 0 and not contrast.held_out.any():
         found.append("too few different prompts to hold any out: how well the vector separates was not measured")
     return replace(contrast, warnings=(*found, *contrast.warnings))

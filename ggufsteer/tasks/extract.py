@@ -26,6 +26,7 @@ from ggufsteer.tasks.items import asking_prompt, training_items
 from ggufsteer.tasks.kept_answers import KeptAnswers
 from ggufsteer.tasks.layer_search import candidates_of_directions
 from ggufsteer.tasks.layers import chosen_layers, layers_to_choose_from
+from ggufsteer.tasks.method_search_run import Search, Searched, SearchRecord, search_methods
 from ggufsteer.tasks.neutral import neutral_text, uses_neutral_text
 from ggufsteer.tasks.observations import NEUTRAL, Observations
 from ggufsteer.tasks.origin import Origin, origin_of
@@ -80,6 +81,8 @@ class Extraction:
     warnings: tuple[str, ...]
     calibration: Calibration | None = None
     """How layers and strength were found; None where the recipe's own were taken."""
+    search: SearchRecord | None = None
+    """What else was tried; None where nothing was."""
 
 
 def extract(
@@ -88,6 +91,7 @@ def extract(
     *,
     save_to: Path | None = None,
     budget: float | None = None,
+    search: Search | None = None,
     report: ReportProgress = ignore,
 ) -> Extraction:
     """Compute the control vector of a recipe for a model.
@@ -106,6 +110,8 @@ def extract(
             None takes the recipe's layers and dose.
         save_to: A file for all states that are read, and for those of neutral text, so that other methods can be tried
             without the model. An interrupted run goes on from it, bit for bit.
+        search: With a budget: other methods, layers and positions that are to be tried; see
+            `ggufsteer.tasks.method_search_run`. The vector's recipe is then the one that was found.
         report: Called with the progress of each stage.
 
     Raises:
@@ -114,6 +120,8 @@ def extract(
     """
     layers = (chosen_layers if budget is None else layers_to_choose_from)(recipe.layers, model.n_layer)
     refuse_unpaired(recipe)
+    if search is not None and budget is not None:
+        return _found(search_methods(recipe, model, search, budget=budget, save_to=save_to, report=report))
     contrast = build_contrast(recipe, model, keep_beside=save_to, report=report)
     observations = Observations.of(contrast)
     report(Progress("identifying the model file", 0, 1, "files"))
@@ -194,6 +202,18 @@ def _calibrated(
         budget=budget,
         seed=recipe.seed,
         report=report,
+    )
+
+
+def _found(found: Searched) -> Extraction:
+    """Put together what a search has come to."""
+    extraction = _extraction(
+        found.record.recipe, found.origin, found.layers, found.findings, found.rows, found.calibration
+    )
+    vector = extraction.vector
+    provenance = dataclasses.replace(vector.provenance, method=found.method)
+    return dataclasses.replace(
+        extraction, vector=dataclasses.replace(vector, provenance=provenance), search=found.record
     )
 
 
