@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ggufsteer.cli import console
+from ggufsteer.cli.vectors import recipe_for_vector
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def report_on_new(
         kind: How it came about.
         vector: It.
         path: Its file.
-        recipe: Its concept.
+        recipe: Its concept; of an extraction the vector's own copy is used, since a search may have changed the method.
         model: The open model.
         files: Where the report goes.
         budget: Damage at which effects are compared.
@@ -132,6 +133,8 @@ def report_on_new(
     from ggufsteer.tasks.evaluate_result import NamedVector
     from ggufsteer.tasks.examine import examine
 
+    if kind == "extraction":
+        recipe = recipe_for_vector(None, vector, path)
     named = NamedVector(recipe.name, vector, str(path))
     with console.progress(quiet=quiet) as report:
         document = examine(

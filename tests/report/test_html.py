@@ -315,3 +315,42 @@ def test_matplotlib_is_loaded_only_for_a_chart() -> None:
     code = "import sys; import ggufsteer.report.html, ggufsteer.report.terminal; print('matplotlib' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "False"
+
+
+def _calibrated(steps: list[dict[str, Any]], **found: Any) -> str:
+    """Draw a page of nothing but a calibration."""
+    vector = {"name": "v", "layers": [2, 3], "calibration": {"budget": 0.5, "steps": steps, **found}}
+    return report_html({"format": 1, "kind": "calibration", "model": {"n_layer": 8}, "vectors": [vector]})
+
+
+def _step(what: str, layers: list[int], effect: float, *, chosen: bool = False) -> dict[str, Any]:
+    return {"what": what, "layers": layers, "strength": 1.0, "effect": effect, "p95": 0.5, "chosen": chosen}
+
+
+def test_the_best_choice_of_layers_comes_first_and_the_chosen_one_is_marked() -> None:
+    """Whatever the order in the document; the words of the search are explained as far as they occur."""
+    page = _calibrated([_step("layer", [3], 0.25), _step("band", [2, 3, 4], 0.75, chosen=True)])
+    assert page.index("band") < page.index("2–4") < page.index("0.75") < page.index("0.25")
+    assert page.count('<tr class="marked">') == 1
+    assert page.count(">chosen<") == 1
+    assert "Band: several windows" in page
+    assert "Mixture" not in page
+
+
+def test_two_choices_of_the_same_layers_are_not_told_apart() -> None:
+    """Each is said to be of the chosen layers: which weights were taken is not in the document."""
+    page = _calibrated([_step("mixture", [2, 3], 0.5, chosen=True), _step("band", [2, 3], 0.25, chosen=True)])
+    assert page.count(">chosen layers<") == 2
+
+
+def test_many_choices_are_folded_away() -> None:
+    """Eight are open, the others a click away."""
+    page = _calibrated([_step("layer", [layer], 1.0 / layer) for layer in range(1, 12)])
+    assert "3 more that were tried" in page
+
+
+def test_what_came_of_a_calibration_is_said() -> None:
+    """Damage on both kinds of text, fluency, how far one may go, and the cost."""
+    page = _calibrated([], p95=0.49, check_p95=0.52, fluent=0.96, maximum=1.4, evaluations=36, tokens=32429)
+    for said in ("0.49 nats", "0.52 on text", "96 % of answers", "fluent up to 1.4", "36 evaluations of 32,429 tokens"):
+        assert said in page
