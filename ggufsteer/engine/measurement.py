@@ -1,7 +1,7 @@
 """What steering does to a model, in numbers: how likely it finds given texts, and how far its distributions move.
 
-The texts are planned once and measured again under each steering; the unsteered model is measured once and kept. It
-knows nothing of concepts: which texts show one is decided above.
+The texts are planned once and measured again under each steering; the unsteered model is measured once and kept, for
+parts of the texts too. It knows nothing of concepts: which texts show one is decided above.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Measurement:
             SteerError: A text is longer than the context, or the distributions of so many tokens cannot be kept.
         """
         self._model = model
-        every = [*texts, *followed]
+        self._every = every = [*texts, *followed]
         sequences = TokenSequences.pack(
             # The last token is only looked up, never evaluated.
             TokenSequence(text.tokens[:-1], tuple(range(text.start - 1, len(text.tokens) - 1)))
@@ -96,7 +96,10 @@ class Measurement:
         self._targets = np.array([token for text in every for token in text.tokens[text.start :]], dtype=np.int64)
         self._reading = LogitReading(model, sequences)
         self._unsteered_logs: Float32 | None = None
+        self._logs_at: Int64 = np.arange(n_followed)
         self._unsteered: Measured | None = None
+        self.n_computed = 0
+        """Tokens that the model has computed so far."""
 
     @property
     def n_distinct(self) -> int:
@@ -125,21 +128,53 @@ class Measurement:
         wanted = steering if isinstance(steering, Steering) else Steering.of(steering)
         return self._measured(wanted, None, self._unsteered_logs, progress)
 
-    def reworded(self, followed: Sequence[ScoredText], *, progress: ProgressCallback | None = None) -> Measured:
+    def part(self, texts: Sequence[int], followed: Sequence[int]) -> Measurement:
+        """Give some of the texts to be measured by themselves; what is known of the unsteered model is taken over.
+
+        Args:
+            texts: Numbers of the texts that are scored.
+            followed: Numbers of the texts that are followed, counted from the first of these.
+        """
+        plain, behind = self.unsteered(), [self._n_texts + number for number in followed]
+        chosen = Measurement(
+            self._model, [self._every[number] for number in texts], [self._every[number] for number in behind]
+        )
+        chosen._unsteered = Measured(
+            tuple(plain.log_probabilities[number] for number in (*texts, *behind)),
+            tuple(plain.divergences[number] for number in followed),
+        )
+        chosen._unsteered_logs = self._unsteered_logs
+        bounds = self._bounds - self._first_followed
+        places = [self._logs_at[bounds[number] : bounds[number + 1]] for number in behind]
+        chosen._logs_at = np.concatenate([np.zeros(0, dtype=np.int64), *places])
+        return chosen
+
+    def reworded(
+        self,
+        followed: Sequence[ScoredText],
+        texts: Sequence[ScoredText] = (),
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> Measured:
         """Measure the unsteered model on the followed texts after other beginnings, such as a system prompt.
 
         Args:
             followed: As many texts as are followed, in their order, each with the same scored tokens.
+            texts: Texts that are scored at the same time; any.
             progress: Called after each decode.
 
         Raises:
             SteerError: The scored tokens are not the same.
         """
         self.unsteered()
-        other = Measurement(self._model, (), followed)
-        if not np.array_equal(other._targets, self._targets[self._first_followed :]):
+        other = Measurement(self._model, texts, followed)
+        if not np.array_equal(other._targets[other._first_followed :], self._targets[self._first_followed :]):
             raise SteerError("the texts that are to be compared do not score the same tokens")
-        return other._measured(NOTHING, None, self._unsteered_logs, progress)
+        other._logs_at = self._logs_at
+        try:
+            return other._measured(NOTHING, None, self._unsteered_logs, progress)
+        finally:
+            self.n_computed += other.n_computed
 
     def _measured(
         self, steering: Steering, keep: Float32 | None, compare: Float32 | None, progress: ProgressCallback | None
@@ -158,13 +193,14 @@ class Measurement:
             if keep is not None:
                 keep[numbers] = chosen - shift[:, np.newaxis].astype(np.float32)
             if compare is not None:
-                divergences[numbers] = divergence(compare[numbers], chosen, shift)
+                divergences[numbers] = divergence(compare[self._logs_at[numbers]], chosen, shift)
 
         context = self._model.context
         before = context.steering
         context.set_steering(steering)
         try:
             self._reading.run(take, progress=progress)
+            self.n_computed += self.n_distinct
         finally:
             context.set_steering(before)
         cuts = self._bounds[1:-1]

@@ -5,6 +5,7 @@ Everything is measured against the unsteered model, which is measured once, howe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ggufsteer.engine.generate import generate
 from ggufsteer.engine.measurement import Measured, Measurement, ScoredText, most_followed
+from ggufsteer.maths.statistics import spread_evenly
 from ggufsteer.tasks.items import Item, Items
 from ggufsteer.tasks.passages import Passage, encode
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+OWN_ANSWERS = 12
 OWN_TOKENS = 32
 """The length of the model's own answers."""
 PERCENTILE = 95
@@ -68,7 +71,7 @@ class EffectMeasurement:
             model: An open model; it must not be steered at the moment.
             items: What shows the concept; those that cannot be scored are left out.
             neutral: What shows nothing of it; left out from the end where memory does not suffice.
-            with_own: Whether the model's own answers to the items' questions are measured too.
+            with_own: Whether the model's own answers to some of the items' questions are measured too.
         """
         self.model = model
         given = items.items if isinstance(items, Items) else items
@@ -82,6 +85,25 @@ class EffectMeasurement:
         self._measurement = Measurement(model, scored, [*self._neutral, *self._own])
         self.evaluations = 0
         """How often the model was evaluated on everything."""
+
+    def part(self, n_items: int, n_neutral: int) -> EffectMeasurement:
+        """Give some of the items, spread evenly, and the first neutral texts, to be measured by themselves.
+
+        The unsteered model is not evaluated again for it.
+        """
+        places = spread_evenly(range(len(self.items)), n_items) if n_items else []
+        chosen = copy.copy(self)
+        chosen.items = tuple(self.items[place] for place in places)
+        chosen._neutral, chosen._own, chosen._questions = self._neutral[:n_neutral], [], []
+        sides = [side for place in places for side in (2 * place, 2 * place + 1)]
+        chosen._measurement = self._measurement.part(sides, range(len(chosen._neutral)))
+        chosen.evaluations = 0
+        return chosen
+
+    @property
+    def n_computed(self) -> int:
+        """Tokens that were computed so far; those of parts count with the parts."""
+        return self._measurement.n_computed
 
     @property
     def n_distinct(self) -> int:
@@ -111,18 +133,18 @@ class EffectMeasurement:
     def prompted(self, system: str) -> tuple[Float64, Damage | None]:
         """Measure what a system prompt does: the items' log-odds under it, and the damage on the own answers."""
         scored = [text for item in self.items for text in item.scored(self.model, system) or ()]
-        log_odds = _log_odds(Measurement(self.model, scored).unsteered().log_probabilities)
-        if not self._own:
-            return log_odds, None
         prompts = [encode(self.model, replace(question, system=system)).tokens for question in self._questions]
         reworded = [
             ScoredText((*prompt, *text.tokens[text.start :]), len(prompt))
             for prompt, text in zip(prompts, self._own, strict=True)
         ]
-        everything = Measurement(self.model, (), self._own)
-        before = everything.unsteered().log_probabilities
-        after = everything.reworded(reworded)
-        return log_odds, _damage(after.divergences, before, after.log_probabilities)
+        plain = self._measurement.part((), range(len(self._neutral), len(self._neutral) + len(self._own)))
+        after = plain.reworded(reworded, scored)
+        log_odds = _log_odds(after.log_probabilities[: len(scored)])
+        if not self._own:
+            return log_odds, None
+        before = plain.unsteered().log_probabilities
+        return log_odds, _damage(after.divergences, before, after.log_probabilities[len(scored) :])
 
     def _response(self, measured: Measured) -> Response:
         n_scored, n_neutral = 2 * len(self.items), len(self._neutral)
@@ -152,8 +174,8 @@ def _damage(divergences: Sequence[Float64], before: Sequence[Float64], after: Se
 
 
 def _questions(items: Sequence[Item]) -> list[Passage]:
-    asked = (item.positive for item in items if item.positive.chat)
-    return [Passage(text, chat=True) for text in dict.fromkeys(passage.text for passage in asked)]
+    asked = dict.fromkeys(item.positive.text for item in items if item.positive.chat)
+    return [Passage(text, chat=True) for text in spread_evenly(list(asked), OWN_ANSWERS)]
 
 
 def _own_answers(model: Model, questions: Sequence[Passage]) -> list[tuple[Passage, ScoredText]]:

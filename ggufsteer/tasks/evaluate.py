@@ -6,6 +6,7 @@ measured on the same items, neutral texts and answers; none of the items was use
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,21 +42,27 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-NEUTRAL_TEXTS = 24
-TOLERANCE = 0.05
-"""The damage at the strength that all vectors are compared at may differ by this part from the budget."""
-CHANCE_ITEMS = 12
-CHANCE_TEXTS = 12
-"""What vectors of chance are measured on: they move all items alike, so that a part of them tells enough."""
+ITEM_TOKENS = 2000
+"""What all items' texts may have together; of longer ones there are fewer items, spread evenly over all."""
+NEUTRAL_TEXTS = 16
+TOLERANCE = 0.1
+"""The damage at the strength that all vectors are compared at may differ by this part from the budget. On other texts
+it differs by more than that."""
+CHANCE_ITEMS = 6
+CHANCE_TEXTS = 4
+"""What each vector of chance is measured on: it moves all items alike, so that more vectors tell more than items."""
 MOST_TRIALS = 3
-MOST_DOSES = 9
-_NEAR = 0.1
+MOST_DOSES = 7
+_NEAR = 0.2
 """A strength that differs by less than this part from one that was measured tells nothing new."""
 _USUAL = (0.4, 2.5)
 """Where the budget is reached outside of this, strengths are counted in units of the one that reaches it."""
 _USUAL_MAXIMUM = 2.0
 _FAR = 0.25
 """Where the damage differs by more than this part from the budget, comparing at equal damage is not what was done."""
+_WITHIN_REACH = math.log(10)
+"""The damage at 1.0 may be off the budget by this factor, in logarithms, for the usual strengths to lie about it."""
+_NO_DAMAGE = 1e-6
 _SHOWN_ITEMS = 3
 
 STAGE = "measuring"
@@ -92,7 +99,7 @@ def evaluate(
     """
     if not vectors:
         raise SteerError("no vector was given", "name at least one")
-    items = evaluation_items(recipe, model, report=report)
+    items = _thinned(evaluation_items(recipe, model, report=report), model)
     # Calibration finds its strength on the other half of the texts.
     neutral = neutral_texts(model, NEUTRAL_TEXTS, seed=seed, other=True, report=report)
     bench = _Bench(model, items, neutral, budget, seed, report, len(vectors))
@@ -131,12 +138,10 @@ class _Bench:
         self.model, self.budget, self.seed = model, budget, seed
         self.measurement = EffectMeasurement(model, items, neutral)
         self.report = report
-        self._trial = EffectMeasurement(model, (), neutral, with_own=False)
-        self._n_trials = 0
-        some = spread_evenly(list(self.measurement.items), CHANCE_ITEMS)
-        self.chance = EffectMeasurement(model, some, neutral[:CHANCE_TEXTS], with_own=False)
+        self._trial = self.measurement.part(0, NEUTRAL_TEXTS)
+        self._chance = self.measurement.part(CHANCE_ITEMS, CHANCE_TEXTS)
         self.warnings: list[str] = []
-        self._expected = 2 + n_vectors * (MOST_DOSES - 1 + 2 * N_CHANCE)
+        self._expected = 2 + n_vectors * (MOST_DOSES - 1 + N_CHANCE)
         report(Progress(STAGE, 0, self._expected, "evaluations"))
         self.base = self.measurement.unsteered().log_odds
 
@@ -148,23 +153,38 @@ class _Bench:
 
     def tell(self) -> None:
         """Report how far the measuring is."""
-        done = self.measurement.evaluations + self.chance.evaluations
+        done = self.measurement.evaluations + self._chance.evaluations
         self.report(Progress(STAGE, done, max(done, self._expected), "evaluations", self.n_tokens))
 
     def damage(self, rows: Float32, strength: float) -> float:
         """Give the damage on neutral text of a strength."""
-        self._n_trials += 1
         return self._trial.under(np.float32(strength) * rows).neutral.p95
+
+    def by_chance(self, rows: Float32) -> tuple[float, Damage]:
+        """Give the effect from minus to plus rows without meaning on a few items, and their damage on a few texts.
+
+        It is twice the effect of plus: at the size of a vector they do so little that it grows in proportion.
+        """
+        response = self._chance.under(rows)
+        self.tell()
+        return 2 * float((response.log_odds - self._chance.unsteered().log_odds).mean()), response.neutral
 
     @property
     def n_tokens(self) -> int:
         """Tokens that were computed so far."""
-        trials = self._n_trials + (self._n_trials > 0)
-        measured = sum(one.evaluations * one.n_distinct for one in (self.measurement, self.chance))
-        return measured + trials * self._trial.n_distinct
+        return sum(one.n_computed for one in (self.measurement, self._trial, self._chance))
 
     def rows(self, named: NamedVector) -> Float32:
         return named.vector.as_rows(self.model.n_layer)
+
+
+def _thinned(items: Items, model: Model) -> Items:
+    """Leave items out where all of them have more tokens than `ITEM_TOKENS`."""
+    n_tokens = sum(len(text.tokens) for item in items.items for text in item.scored(model) or ())
+    most = max(1, ITEM_TOKENS * len(items) // n_tokens)
+    if most >= len(items):
+        return items
+    return Items(tuple(spread_evenly(items.items, most)), f"{most} of {len(items)} {items.source}")
 
 
 def _evaluated(
@@ -204,30 +224,35 @@ def _responses(rows: Float32, bench: _Bench, maximum: float) -> tuple[dict[float
     """Measure the strengths; gives what each of them does, and the one whose damage is nearest to the budget."""
     found = {0.0: bench.measurement.unsteered()}
 
-    def measure(strength: float) -> None:
+    def measure(strength: float) -> float:
         if strength not in found:
             found[strength] = bench.under(rows, strength)
+        return found[strength].neutral.p95
 
-    measure(1.0)
-    measure(-1.0)
-    at = _strength_at_budget(rows, found[1.0].neutral.p95, bench)
+    known = [Trial(1.0, measure(1.0))]
+    if TOLERANCE < abs(math.log(max(known[0].damage, _NO_DAMAGE) / bench.budget)) < _WITHIN_REACH:
+        # A strength on the other side of the budget, which is measured anyway, spares trials.
+        other = maximum if known[0].damage < bench.budget else 0.5
+        known.append(Trial(other, measure(other)))
+    at = _strength_at_budget(rows, known, bench)
     measure(at)
     measure(-at)
     unit = 1.0 if _USUAL[0] <= at <= _USUAL[1] else at
-    for strength in (maximum * unit, 0.5 * unit, -0.5 * unit, -_USUAL_MAXIMUM * unit):
+    for part in (maximum, -_USUAL_MAXIMUM, 0.5, -1.0, -0.5):
+        strength = part * unit
         if len(found) < MOST_DOSES and all(abs(strength - one) > _NEAR * abs(strength) for one in found):
             measure(strength)
     return found, at
 
 
-def _strength_at_budget(rows: Float32, damage_at_one: float, bench: _Bench) -> float:
+def _strength_at_budget(rows: Float32, known: Sequence[Trial], bench: _Bench) -> float:
     """Find the strength at which the damage is the budget; on neutral text alone, which costs a third."""
     trials = trials_to_budget(
         lambda strength: bench.damage(rows, strength),
         bench.budget,
-        known=[Trial(1.0, damage_at_one)],
+        known=known,
         tolerance=TOLERANCE,
-        most=1 + MOST_TRIALS,
+        most=len(known) + MOST_TRIALS,
     )
     return min(trials, key=lambda trial: abs(trial.damage - bench.budget)).strength
 
@@ -246,15 +271,12 @@ def _dose(strength: float, response: Response, bench: _Bench) -> Dose:
 
 def _chance(rows: Float32, strength: float, bench: _Bench) -> tuple[float, Control]:
     """Measure directions of chance of the same size; gives how far an interval has to reach for them alone."""
-    effects, damages = [], []
-    for direction in chance_rows(rows, bench.seed):
-        ahead, back = (bench.chance.under(np.float32(sign * strength) * direction) for sign in (1, -1))
-        bench.tell()
-        effects.append(at_equal_damage(float((ahead.log_odds - back.log_odds).mean()), ahead.neutral.p95, bench.budget))
-        damages.append(ahead.neutral)
+    found = [bench.by_chance(np.float32(strength) * direction) for direction in chance_rows(rows, bench.seed)]
+    # One percentile of a few texts is rough; directions without meaning do much the same damage.
+    mean, p95 = (float(np.mean([getattr(damage, which) for _, damage in found])) for which in ("mean", "p95"))
+    effects = [at_equal_damage(effect, p95, bench.budget) for effect, _ in found]
     reach = size_of_chance(effects)
-    scaled = [damage.mean * bench.budget / damage.p95 for damage in damages if damage.p95 > 0]
-    same = Damage(float(np.mean(scaled)) if scaled else 0.0, bench.budget if scaled else 0.0, 1.0)
+    same = Damage(mean * bench.budget / p95, bench.budget, 1.0) if p95 > 0 else NONE
     name = f"{len(effects)} random vectors"
     return reach, Control("random", name, float(np.mean(effects)), (-reach, reach), same)
 
@@ -303,8 +325,5 @@ def _samples(
     most = named.vector.provenance.strength_maximum or _USUAL_MAXIMUM
     wanted = [part * unit for part in (-1.0, 0.0, 0.5, 1.0, most)]
     strengths = sorted({min(measured, key=lambda one: abs(one - strength)) for strength in wanted})
-    found = []
-    for done, strength in enumerate(strengths):
-        report(Progress(STAGE_ANSWERS, done, len(strengths), "strengths"))
-        found.append(sampling.at(rows, strength))
-    return tuple(found)
+    report(Progress(STAGE_ANSWERS, 0, len(strengths), "strengths"))
+    return sampling.at(rows, strengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,8 +62,15 @@ class FluencyMeasurement:
             for index in range(len(self.prompts))
         ]
         self._max_tokens = max_tokens
-        plain = self.answers(NOTHING)
-        self._usual = float(np.mean(self._surprises(plain))) if any(answer.tokens for answer in plain) else 0.0
+        self.plain = self.answers(NOTHING)
+        """The unsteered model's answers."""
+        self._known: dict[tuple[int, tuple[int, ...]], float] = {}
+        surprises = self._surprises([self.plain])[0]
+        # Those of steered answers are not kept: their last digits depend on what they were computed with.
+        self._known = {
+            (place, one.tokens): seen for place, (one, seen) in enumerate(zip(self.plain, surprises, strict=True))
+        }
+        self._usual = float(np.mean(surprises))
 
     def answers(self, steering: Steering | NDArray[np.float32]) -> list[Answer]:
         """Give greedy answers under a steering, or with rows added; afterwards the model is steered as before."""
@@ -80,33 +88,40 @@ class FluencyMeasurement:
 
     def of(self, answers: Sequence[Answer]) -> Fluency:
         """Measure answers that were given to these questions."""
-        return fluency(
-            [answer.text for answer in answers],
-            [answer.tokens for answer in answers],
-            self._surprises(answers),
-            [answer.ended for answer in answers],
-            self._usual,
-        )
+        return self.of_each([answers])[0]
 
-    def _surprises(self, answers: Sequence[Answer]) -> list[float]:
+    def of_each(self, given: Sequence[Sequence[Answer]]) -> list[Fluency]:
+        """Measure answers that were given under several steerings; what they begin with alike is computed once."""
+        return [
+            fluency(
+                [answer.text for answer in answers],
+                [answer.tokens for answer in answers],
+                surprises,
+                [answer.ended for answer in answers],
+                self._usual,
+            )
+            for answers, surprises in zip(given, self._surprises(given), strict=True)
+        ]
+
+    def _surprises(self, given: Sequence[Sequence[Answer]]) -> list[list[float]]:
         """Give minus the mean log-probability of each answer's tokens under the unsteered model, in nats.
 
         Where there is a system prompt, the smaller of what they are with it and without it; 0 for an empty answer.
         """
-        scored = []
-        for plain, prompted, answer in zip(self.prompts, self._prompted, answers, strict=True):
-            if answer.tokens:
-                scored += [(head, answer.tokens) for head in (plain, prompted or plain)]
+        keys = [[(place, answer.tokens) for place, answer in enumerate(answers)] for answers in given]
+        new = [key for key in dict.fromkeys(chain(*keys)) if key[1] and key not in self._known]
+        heads = [(self.prompts[place], self._prompted[place] or self.prompts[place]) for place, _ in new]
         context = self._model.context
         before = context.steering
         context.set_steering(NOTHING)
         try:
             scores = log_probabilities(
-                self._model, [[*head, *tokens] for head, tokens in scored], starts=[len(head) for head, _ in scored]
+                self._model,
+                [[*head, *tokens] for (_, tokens), both in zip(new, heads, strict=True) for head in both],
+                starts=[len(head) for both in heads for head in both],
             )
         finally:
             context.set_steering(before)
-        least = iter(
-            [-max(float(one.mean()), float(two.mean())) for one, two in zip(scores[::2], scores[1::2], strict=True)]
-        )
-        return [next(least) if answer.tokens else 0.0 for answer in answers]
+        least = [-max(float(one.mean()), float(two.mean())) for one, two in zip(scores[::2], scores[1::2], strict=True)]
+        known = {**self._known, **dict(zip(new, least, strict=True))}
+        return [[known.get(key, 0.0) for key in row] for row in keys]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ggufsteer.files.recipe import Recipe
     from ggufsteer.maths.fluency import Fluency
 
-MOST_QUESTIONS = 8
+MOST_QUESTIONS = 6
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,23 @@ class Sampling:
         )
         everyday = everyday_prompts(model.identity.name)[1::2] if model.has_chat_template else ("",)
         self.questions = asked or tuple(everyday[index % len(everyday)] for index in range(MOST_QUESTIONS))
-        self._known: dict[bytes, list[Answer]] = {}
 
-    def at(self, rows: NDArray[np.float32], strength: float) -> Sample:
-        """Let the model answer with rows times the strength added, (n_layer - 1, n_embd)."""
-        steering = np.float32(strength) * rows
-        key = steering.tobytes() if steering.any() else b""
-        if key not in self._known:
-            self._known[key] = self._fluency.answers(steering)
-        answers = self._known[key]
+    def at(self, rows: NDArray[np.float32], strengths: Sequence[float]) -> tuple[Sample, ...]:
+        """Let the model answer with rows times each strength added, (n_layer - 1, n_embd)."""
+        given = [
+            self._fluency.answers(np.float32(strength) * rows) if strength else self._fluency.plain
+            for strength in strengths
+        ]
         marked = self._recipe.eval
-        return Sample(
-            strength,
-            tuple(answers),
-            share_marked(answers, marked.marks),
-            share_marked(answers, marked.opposite_marks),
-            self._fluency.of(answers),
+        return tuple(
+            Sample(
+                strength,
+                tuple(answers),
+                share_marked(answers, marked.marks),
+                share_marked(answers, marked.opposite_marks),
+                fluent,
+            )
+            for strength, answers, fluent in zip(strengths, given, self._fluency.of_each(given), strict=True)
         )
 
 

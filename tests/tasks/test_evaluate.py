@@ -91,7 +91,7 @@ def test_a_turned_vector_has_the_mirrored_curve(found: Evaluation) -> None:
     """What a vector does at a strength, its opposite does at minus that strength, to the last bit."""
     there, back = found.vectors[:2]
     common = {dose.strength for dose in there.doses} & {-dose.strength for dose in back.doses}
-    assert {-1.0, 0.0, 1.0} <= common
+    assert {-2.0, 0.0, 2.0} <= common
     for strength in common:
         mirrored, plain = at(back, -strength), at(there, strength)
         assert (mirrored["effect"], mirrored["neutral"]) == (plain["effect"], plain["neutral"])
@@ -104,12 +104,12 @@ def test_the_same_vector_gets_the_same_numbers(found: Evaluation) -> None:
 
 
 def test_doses_ascend_and_are_few(found: Evaluation) -> None:
-    """With 0, 1 and -1, and both ends of the headline."""
+    """With 0, the recommended one, one beyond it, and both ends of the headline."""
     for vector in found.vectors[:3]:
         strengths = [dose.strength for dose in vector.doses]
         assert strengths == sorted(set(strengths))
         assert len(strengths) <= evaluate_module.MOST_DOSES
-        assert {0.0, 1.0, -1.0, vector.at_budget.strength, -vector.at_budget.strength} <= set(strengths)
+        assert {0.0, 1.0, 2.0, vector.at_budget.strength, -vector.at_budget.strength} <= set(strengths)
 
 
 def test_the_headline_is_at_the_budget(found: Evaluation) -> None:
