@@ -138,6 +138,45 @@ def test_other_beginnings_are_compared_place_by_place(exact: Model) -> None:
         assert moved == pytest.approx((np.exp(before) * (before - behind)).sum(axis=1), abs=EXACT_ENOUGH)
 
 
+def test_texts_can_be_scored_beside_other_beginnings(exact: Model) -> None:
+    """They come first, and have nothing to be compared with."""
+    longer = [ScoredText((9, 9, *text.tokens), text.start + 2) for text in FOLLOWED]
+    measurement = Measurement(exact, TEXTS, FOLLOWED)
+    beside, alone = measurement.reworded(longer, TEXTS), measurement.reworded(longer)
+    for text, scores in zip(TEXTS, beside.log_probabilities, strict=False):
+        assert scores == pytest.approx(expected(exact, None, text)[0], abs=EXACT_ENOUGH)
+    for one, other in zip(beside.divergences, alone.divergences, strict=True):
+        assert one == pytest.approx(other, abs=EXACT_ENOUGH)
+
+
+@pytest.mark.parametrize(
+    ("texts", "followed"), [((0, 2), (1,)), ((), (1, 0)), ((1,), ()), ((2, 1, 0), (0, 1)), ((), ())]
+)
+def test_a_part_has_the_numbers_of_the_whole(exact: Model, texts: Sequence[int], followed: Sequence[int]) -> None:
+    """In the order that is asked for; also a part of a part. Nothing steered is compared with another text's past."""
+    rows, whole = rows_of(exact, 2.0), Measurement(exact, TEXTS, FOLLOWED)
+    expected_all = whole.under(rows)
+    part = whole.part(texts, followed)
+    for chosen in (part, part.part(range(len(texts)), range(len(followed)))):
+        measured = chosen.under(rows)
+        numbers = [*texts, *(len(TEXTS) + number for number in followed)]
+        for number, scores in zip(numbers, measured.log_probabilities, strict=True):
+            assert scores == pytest.approx(expected_all.log_probabilities[number], abs=EXACT_ENOUGH)
+        for number, moved in zip(followed, measured.divergences, strict=True):
+            assert moved == pytest.approx(expected_all.divergences[number], abs=EXACT_ENOUGH)
+
+
+def test_a_part_does_not_measure_the_unsteered_model_again(exact: Model) -> None:
+    """What the whole has found of it is what the part gives; only steered tokens are computed and counted."""
+    whole = Measurement(exact, TEXTS, FOLLOWED)
+    plain = whole.unsteered()
+    part = whole.part([1], [0])
+    assert part.unsteered().log_probabilities == (plain.log_probabilities[1], plain.log_probabilities[len(TEXTS)])
+    assert (whole.n_computed, part.n_computed) == (whole.n_distinct, 0)
+    part.under(rows_of(exact))
+    assert (whole.n_computed, part.n_computed) == (whole.n_distinct, part.n_distinct)
+
+
 @pytest.mark.parametrize(
     "others",
     [

@@ -174,6 +174,20 @@ def test_evaluations_are_counted(tiny: Model) -> None:
     assert counted.n_distinct < 10 * len(text)
 
 
+def test_a_part_has_fewer_items_and_texts_and_the_same_numbers(measurement: EffectMeasurement, tiny: Model) -> None:
+    """Items from the first to the last, texts from the start, no own answers; the unsteered model costs nothing."""
+    part = measurement.part(3, 1)
+    assert part.items == (ASKED[0], ASKED[2], BARE[1])
+    assert part.n_neutral_tokens == len(NEUTRAL[0])
+    assert part.unsteered().log_odds == pytest.approx(measurement.unsteered().log_odds[[0, 2, 4]])
+    assert part.n_computed == 0
+    found, whole = part.under(rows_of(tiny)), measurement.under(rows_of(tiny))
+    assert found.log_odds == pytest.approx(whole.log_odds[[0, 2, 4]], abs=1e-3)
+    assert found.own is None
+    assert 0 < part.n_computed == part.n_distinct < measurement.n_distinct
+    assert measurement.part(0, 2).under(rows_of(tiny)).neutral.p95 == pytest.approx(whole.neutral.p95, rel=1e-2)
+
+
 def test_items_that_cannot_be_scored_take_nobody_s_place(tiny: Model) -> None:
     """Their neighbours keep their own log-odds, and neutral text its damage."""
     useless = Item(Passage("Tom sang."), Passage("Tom sang."))

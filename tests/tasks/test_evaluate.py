@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +12,20 @@ from ggufsteer.engine.model import Model
 from ggufsteer.errors import SteerError
 from ggufsteer.files.control_vector import ControlVector, Provenance
 from ggufsteer.files.recipe import make_recipe
-from ggufsteer.maths.dose import interval_of_mean
+from ggufsteer.maths.dose import Trial, interval_of_mean, trials_to_budget
 from ggufsteer.report.html import report_html
 from ggufsteer.report.terminal import tables
 from ggufsteer.tasks import evaluate as evaluate_module
 from ggufsteer.tasks import evaluate_chance
+from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.evaluate import evaluate
 from ggufsteer.tasks.evaluate_chance import chance_rows, size_of_chance, widened
 from ggufsteer.tasks.evaluate_result import Evaluation, NamedVector, VectorEvaluation
 from ggufsteer.tasks.evaluation_document import Document, report_document
 from ggufsteer.tasks.evidence import Evidence
+from ggufsteer.tasks.items import Item
 from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.passages import Passage
 from tests.engine.raw_logits import log_softmax, raw_logits
 
 ITEMS = [
@@ -194,6 +198,50 @@ def test_another_vector_is_a_control(tiny: Model) -> None:
     ]
     assert judged.controls[1].neutral.p95 == pytest.approx(BUDGET, rel=0.5)
     assert judged.samples == ()
+
+
+def test_long_items_are_fewer(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many that their tokens are within what is allowed, from the first to the last; the source says so."""
+    one = NamedVector("one", vector_of(tiny))
+    every = evaluate(RECIPE, tiny, [one], budget=BUDGET, with_samples=False).items
+    n_tokens = sum(len(text.tokens) for item in every.items for text in item.scored(tiny) or ())
+    monkeypatch.setattr(evaluate_module, "ITEM_TOKENS", n_tokens - 1)
+    fewer = evaluate(RECIPE, tiny, [one], budget=BUDGET, with_samples=False).items
+    assert [item.question for item in fewer.items] == ["What of tea?", "What of snow?", "What of bread?"]
+    assert fewer.source == "3 of 4 the recipe's items"
+
+
+def test_vectors_of_chance_answer_in_proportion(tiny: Model) -> None:
+    """The effect from minus to plus of a small one is twice that of plus, which is what one sign is measured for."""
+    items = [
+        Item(
+            Passage(one["prompt"], chat=True, answer=one["positive"]),
+            Passage(one["prompt"], chat=True, answer=one["negative"]),
+        )
+        for one in ITEMS
+    ]
+    measurement = EffectMeasurement(tiny, items, neutral_texts(tiny, 2), with_own=False)
+    base = measurement.unsteered().log_odds
+    for rows in chance_rows(np.full((tiny.n_layer - 1, tiny.n_embd), 0.02, dtype=np.float32), 0):
+        ahead, back = measurement.under(rows).log_odds, measurement.under(-rows).log_odds
+        assert 2 * (ahead - base).mean() == pytest.approx((ahead - back).mean(), abs=0.25 * np.abs(ahead - back).max())
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(BUDGET, [1.0, 2.0]), (BUDGET / 5, [1.0, 0.5]), (BUDGET * 50, [1.0])])
+def test_usual_doses_spare_trials(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, budget: float, expected: list[float]
+) -> None:
+    """The search for the budget begins with a dose on its other side, unless it lies far off."""
+    begun = []
+
+    def watched(*arguments: Any, known: Sequence[Trial], **settings: Any) -> list[Trial]:
+        begun.append([trial.strength for trial in known])
+        return trials_to_budget(*arguments, known=known, **settings)
+
+    monkeypatch.setattr(evaluate_module, "trials_to_budget", watched)
+    judged = evaluate(RECIPE, tiny, [NamedVector("one", vector_of(tiny))], budget=budget, with_samples=False).vectors[0]
+    assert begun == [expected]
+    assert set(expected) <= {dose.strength for dose in judged.doses}
 
 
 def test_no_vector_is_refused(tiny: Model) -> None:

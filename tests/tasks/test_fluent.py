@@ -71,6 +71,16 @@ def test_an_empty_answer_is_no_accident(measurement: FluencyMeasurement, tiny: M
     assert measurement.of([empty] * 4).fluent == 0.0
 
 
+def test_answers_of_several_steerings_are_judged_as_each_alone(measurement: FluencyMeasurement, tiny: Model) -> None:
+    """In their order; the plain answers among them have what is usual."""
+    steered = measurement.answers(rows_of(tiny, 8.0))
+    together = measurement.of_each([steered, measurement.plain, steered])
+    assert together[0] == together[2]
+    assert together[1] == measurement.under(NOTHING)
+    assert together[0].surprise == pytest.approx(measurement.of(steered).surprise, rel=1e-3)
+    assert together[0].surprise > together[1].surprise
+
+
 def test_what_a_prompt_makes_likely_surprises_less(tiny: Model) -> None:
     """The smaller surprise counts, with the prompt or without it; what is usual stays what it is."""
     plain = FluencyMeasurement(tiny, n_answers=4, max_tokens=12)
