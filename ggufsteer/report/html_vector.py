@@ -252,12 +252,10 @@ def _bar(one: JSON, reach: float, *, own: bool) -> str:
 
 def layers(vector: JSON, prefix: str, level: int) -> str:
     """Draw the layers, and the states of the pairs at the best of them."""
-    steered = bool(numbers(vector, "layers"))
     charts = [
         chart(
             "Layers",
-            "how well the recipe’s direction at each tells held-out pairs apart, and how much the vector adds there"
-            + ("; steered ones are full" if steered else ""),
+            _about_layers(vector),
             layers_chart(vector, f"{prefix}-layers"),
         ),
         chart(
@@ -268,6 +266,15 @@ def layers(vector: JSON, prefix: str, level: int) -> str:
         ),
     ]
     return section(level, "Layers", block("charts", charts) + details("layers in numbers", _layer_table(vector)))
+
+
+def _about_layers(vector: JSON) -> str:
+    """Say what the chart of the layers shows, as far as it does."""
+    added = "how much the vector adds at each"
+    if all(number(one, "auc") is None for one in records(vector, "layer_figures")):
+        return f"{added}; no pairs were held out to judge them on"
+    steered = "; steered ones are full" if numbers(vector, "layers") else ""
+    return f"how well the recipe’s direction at each tells held-out pairs apart, and {added}{steered}"
 
 
 def _layer_table(vector: JSON) -> str:
