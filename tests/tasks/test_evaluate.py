@@ -19,13 +19,11 @@ from ggufsteer.tasks import evaluate as evaluate_module
 from ggufsteer.tasks import evaluate_chance
 from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.evaluate import evaluate
-from ggufsteer.tasks.evaluate_chance import chance_rows, size_of_chance, widened
+from ggufsteer.tasks.evaluate_chance import at_equal_damage, chance_rows, size_of_chance, widened
 from ggufsteer.tasks.evaluate_result import Evaluation, NamedVector, VectorEvaluation
 from ggufsteer.tasks.evaluation_document import Document, report_document
 from ggufsteer.tasks.evidence import Evidence
-from ggufsteer.tasks.items import Item
 from ggufsteer.tasks.neutral_texts import neutral_texts
-from ggufsteer.tasks.passages import Passage
 from tests.engine.raw_logits import log_softmax, raw_logits
 
 ITEMS = [
@@ -211,20 +209,17 @@ def test_long_items_are_fewer(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> N
     assert fewer.source == "3 of 4 the recipe's items"
 
 
-def test_vectors_of_chance_answer_in_proportion(tiny: Model) -> None:
-    """The effect from minus to plus of a small one is twice that of plus, which is what one sign is measured for."""
-    items = [
-        Item(
-            Passage(one["prompt"], chat=True, answer=one["positive"]),
-            Passage(one["prompt"], chat=True, answer=one["negative"]),
-        )
-        for one in ITEMS
-    ]
-    measurement = EffectMeasurement(tiny, items, neutral_texts(tiny, 2), with_own=False)
-    base = measurement.unsteered().log_odds
-    for rows in chance_rows(np.full((tiny.n_layer - 1, tiny.n_embd), 0.02, dtype=np.float32), 0):
-        ahead, back = measurement.under(rows).log_odds, measurement.under(-rows).log_odds
-        assert 2 * (ahead - base).mean() == pytest.approx((ahead - back).mean(), abs=0.25 * np.abs(ahead - back).max())
+def test_one_sign_of_chance_tells_both(tiny: Model, found: Evaluation) -> None:
+    """What is said of random vectors, measured with one sign, is what both signs give."""
+    vector = found.vectors[0]
+    measurement = EffectMeasurement(tiny, found.items, neutral_texts(tiny, 3, other=True), with_own=False)
+    rows = np.float32(vector.at_budget.strength) * vector.named.vector.as_rows(tiny.n_layer)
+    ahead = [measurement.under(one) for one in chance_rows(rows, 0)]
+    back = [measurement.under(-one) for one in chance_rows(rows, 0)]
+    gains = [float((one.log_odds - other.log_odds).mean()) for one, other in zip(ahead, back, strict=True)]
+    damage = float(np.mean([one.neutral.p95 for one in ahead]))
+    reach = size_of_chance([at_equal_damage(gain, damage, BUDGET) for gain in gains])
+    assert vector.controls[0].interval[1] == pytest.approx(reach, rel=0.2)
 
 
 @pytest.mark.parametrize(("budget", "expected"), [(BUDGET, [1.0, 2.0]), (BUDGET / 5, [1.0, 0.5]), (BUDGET * 50, [1.0])])
