@@ -20,8 +20,10 @@ from ggufsteer.maths.directions import METHODS, block_deltas
 from ggufsteer.maths.statistics import separation
 from ggufsteer.tasks.calibrate import BUDGET
 from ggufsteer.tasks.extract import extract
+from ggufsteer.tasks.method_search_run import Search
 
 OURS = "ggufsteer"
+SEARCHED = "ggufsteer --search 64"
 RANDOM = "random"
 RANDOM_DRAWS = 3
 
@@ -39,6 +41,11 @@ class Row:
 def calibrated(case: Case) -> Rows:
     """What `ggufsteer extract` makes of the recipe: layers and strength by what they do on training pairs."""
     return extract(case.recipe, case.model, budget=BUDGET).vector.as_rows(case.model.n_layer)
+
+
+def searched(case: Case) -> Rows:
+    """What `ggufsteer extract --search 64` makes of the recipe."""
+    return extract(case.recipe, case.model, budget=BUDGET, search=Search(64)).vector.as_rows(case.model.n_layer)
 
 
 def uncalibrated(case: Case) -> Rows:
@@ -104,7 +111,7 @@ def rows_of_table(*, generator: bool) -> dict[str, Row]:
     Args:
         generator: Whether llama.cpp's program is there.
     """
-    found = {OURS: Row((calibrated,)), "its recipe, uncalibrated": Row((uncalibrated,))}
+    found = {OURS: Row((calibrated,)), SEARCHED: Row((searched,)), "its recipe, uncalibrated": Row((uncalibrated,))}
     for method in METHODS:
         found[f"{method}, deltas"] = Row((partial(by_method, method, deltas=True),))
         found[f"{method}, whole"] = Row((partial(by_method, method, deltas=False),))

@@ -19,7 +19,7 @@ from typing import Any
 
 import _peers
 from _options import BUILTIN, model_path, positive
-from _quality_arms import OURS, Row, rows_of_table
+from _quality_arms import OURS, SEARCHED, Row, rows_of_table
 from _quality_case import Case
 from _quality_judge import Judge, Verdict
 from _quality_stories import CONCEPTS, story_recipe
@@ -186,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = options.rows or [""]
     rows = {name: row for name, row in every.items() if any(text in name for text in wanted)}
     if options.quick:
-        rows.pop(OURS, None)
+        for name in (OURS, SEARCHED):
+            rows.pop(name, None)
     if not rows:
         raise SteerError(f"no row has {wanted[0]!r} in its name", f"rows: {'; '.join(every)}")
     if options.generator is None:
