@@ -30,7 +30,7 @@ from ggufsteer.tasks.method_search_judge import ModelJudge
 from ggufsteer.tasks.method_search_states import Contrasts, Place, rows_of_choice
 from ggufsteer.tasks.neutral_texts import neutral_texts
 from ggufsteer.tasks.origin import Origin
-from ggufsteer.tasks.progress import ReportProgress, ignore
+from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.recipes import changed
 from ggufsteer.tasks.versions import SETTINGS, versions
 
@@ -130,6 +130,7 @@ def search_methods(
         RecipeError: The recipe does not fit the model, or has no pairs that can be scored.
         SteerError: The two sides have no difference, or what was judged belongs to another search.
     """
+    report(Progress("identifying the model file", 0, 1, "files"))
     ledger = SearchLedger.beside(search.output, _bound_to(recipe, model, search, budget)) if search.output else None
     if ledger:
         ledger.read()  # that it is another search's is said before any work
@@ -210,11 +211,13 @@ class _Pool:
     def calibrated(self, name: str) -> tuple[Rows, Calibration]:
         """Give what a candidate adds at its dose, and how that was found; done once."""
         if name not in self._calibrated:
+            # A mixture has more freedom, so its parts are weighed by as much as it is judged by.
+            most = MOST_ITEMS if name == MIXTURE else SEARCH_ITEMS
             self._calibrated[name] = calibrate(
                 self.model,
                 self._candidates(name),
                 self.state_norms,
-                training_items(self.recipe, self.model, SEARCH_ITEMS, report=self.report),
+                training_items(self.recipe, self.model, most, report=self.report),
                 system=asking_prompt(self.recipe),
                 budget=self.budget,
                 seed=self.recipe.seed,

@@ -205,7 +205,7 @@ def test_a_ledger_of_another_search_is_refused_before_any_work(
     events: list[Progress] = []
     with pytest.raises(SteerError, match=said):
         searched(tiny, **{"output": tmp_path / "v.gguf", "report": events.append, **change})
-    assert events == []
+    assert {event.stage for event in events} == {"identifying the model file"}
 
 
 def test_the_items_that_judge_a_vector_have_no_part_in_it(tiny: Model, run: Extraction) -> None:
@@ -226,10 +226,10 @@ def test_states_on_disk_give_what_states_in_memory_give(
 
 def test_a_key_that_a_person_has_chosen_stays(tiny: Model) -> None:
     """Here all but the method."""
-    found = searched(tiny, 6, recipe=recipe(layers=[2]), fixed=frozenset({"position", "layers", "deltas"}))
+    found = searched(tiny, 4, recipe=recipe(layers=[2]), fixed=frozenset({"position", "layers", "deltas"}))
     assert found.search is not None
     others = {entry.candidate for entry in found.search.finalists} - {USUAL, MIXTURE}
-    assert len({name.split(" at ")[0] for name in others}) == len(others) >= 4
+    assert len({name.split(" at ")[0] for name in others}) == len(others) == 3
     assert {name.split(" at ")[1] for name in others} == {"response, layer 2"}
     assert found.vector.layers == (2,)
 
