@@ -44,6 +44,8 @@ Float64 = NDArray[np.float64]
 
 ITEM_TOKENS = 2000
 """What all items' texts may have together; of longer ones there are fewer items, spread evenly over all."""
+_LARGE = 30 * 576**2
+"""Layers times width squared of a model of 135 million parameters; smaller ones have time for more tokens."""
 NEUTRAL_TEXTS = 16
 TOLERANCE = 0.1
 """The damage at the strength that all vectors are compared at may differ by this part from the budget. On other texts
@@ -181,7 +183,8 @@ class _Bench:
 def _thinned(items: Items, model: Model) -> Items:
     """Leave items out where all of them have more tokens than `ITEM_TOKENS`."""
     n_tokens = sum(len(text.tokens) for item in items.items for text in item.scored(model) or ())
-    most = max(1, ITEM_TOKENS * len(items) // n_tokens)
+    room = ITEM_TOKENS * max(1.0, _LARGE / (model.n_layer * model.n_embd**2))
+    most = max(1, int(room * len(items) / n_tokens))
     if most >= len(items):
         return items
     return Items(tuple(spread_evenly(items.items, most)), f"{most} of {len(items)} {items.source}")

@@ -203,6 +203,7 @@ def test_long_items_are_fewer(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> N
     one = NamedVector("one", vector_of(tiny))
     every = evaluate(RECIPE, tiny, [one], budget=BUDGET, with_samples=False).items
     n_tokens = sum(len(text.tokens) for item in every.items for text in item.scored(tiny) or ())
+    monkeypatch.setattr(evaluate_module, "_LARGE", tiny.n_layer * tiny.n_embd**2)
     monkeypatch.setattr(evaluate_module, "ITEM_TOKENS", n_tokens - 1)
     fewer = evaluate(RECIPE, tiny, [one], budget=BUDGET, with_samples=False).items
     assert [item.question for item in fewer.items] == ["What of tea?", "What of snow?", "What of bread?"]
