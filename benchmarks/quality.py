@@ -30,7 +30,7 @@ from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.errors import SteerError
 from ggufsteer.files.recipe import Recipe, load_recipe
 from ggufsteer.tasks.items import evaluation_items
-from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.neutral_texts import Part, neutral_texts
 
 DEMO_CONCEPTS = ("happy", "sad", "formal", "french", "honest", "brief", "guarded", "angry")
 NEUTRAL_TEXTS = 16
@@ -71,7 +71,7 @@ def measure_model(
     concepts: Result = {}
     prompts: Result = {}
     with Model.open(path, LoadOptions(n_threads=options.threads, n_gpu_layers=0)) as model:
-        neutral = neutral_texts(model, options.texts, other=True)
+        neutral = neutral_texts(model, options.texts, part=Part.JUDGING)
         for recipe in recipes:
             judge = Judge(model, evaluation_items(recipe, model).items[: options.items], neutral)
             if recipe.eval.system_prompt and model.has_chat_template:

@@ -120,7 +120,10 @@ class ControlVector:
 
     @property
     def best_layer(self) -> int:
-        """The layer that tells its two sides apart best, the lowest of equals; the middle one where none was judged."""
+        """The layer that tells its two sides apart best, the lowest of equals; the middle one where none was judged.
+
+        A layer whose direction points against its sides, as part of a mixture, comes last.
+        """
         judged = _only(self.provenance.separation, self.layers)
         return max(judged, key=judged.__getitem__) if judged else self.layers[len(self.layers) // 2]
 

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufsteer.engine.likeliest import LikeliestTokens
+from ggufsteer.engine.measurement import most_followed
 from ggufsteer.errors import SteerError
 from ggufsteer.maths.dose import Trial, trials_to_budget
+from ggufsteer.tasks.components import Component
 from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.fluent import FluencyMeasurement
-from ggufsteer.tasks.layer_search import Candidate, Found, Judges, Rows, Step, scaled, search_layers
-from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.layer_search import Candidate, Found, Judges, Moves, Rows, Step, scaled, search_layers
+from ggufsteer.tasks.neutral_texts import ANSWER_TOKENS, Part, neutral_texts
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 
 if TYPE_CHECKING:
@@ -38,10 +41,17 @@ at 2 vectors have the whole effect on given texts that a system prompt has, and 
 TOLERANCE = 0.03
 _FAR = 0.1
 MOST_EVALUATIONS = 12
-SEARCH_ITEMS = 12
-SEARCH_TEXTS = 20
-DOSE_TEXTS = 80
-"""Texts on which the strength is found: about 3,500 tokens, which fix a 95th percentile to some 5 %."""
+"""To find the strength, the two of the unsteered model included."""
+_NEAR_TRIALS = 6
+SEARCH_ITEMS = 24
+WEIGHING_ITEMS = 12
+"""So many of them say what components do; all of them judge what was made of these."""
+SEARCH_TEXTS = (12, 20)
+"""On the first of these components are measured, on the others what was made of them."""
+DOSE_TEXTS = 240
+"""Texts on which the strength is found: about 10,000 tokens; fewer where their distributions do not fit in memory."""
+FIRST_TEXTS = 40
+"""As many of them bring it near; there are never fewer."""
 LARGEST_MAXIMUM = 2.0
 """No larger strength is called fluent: what few answers show says little of what is so far from the dose."""
 FLUENT = 0.9
@@ -103,6 +113,7 @@ def calibrate(
     state_norms: Mapping[int, float],
     items: Items,
     *,
+    components: Sequence[Component] = (),
     system: str = "",
     budget: float = BUDGET,
     seed: int = 0,
@@ -112,9 +123,10 @@ def calibrate(
 
     Args:
         model: An open model; it must not be steered at the moment.
-        candidates: What may be added, in parts to choose from; one candidate is taken as it is.
+        candidates: What may be added, to choose from; one candidate, without components, is taken as it is.
         state_norms: Median length of the states, by layer.
         items: What shows the concept; not those that judge the vector later.
+        components: Parts that may be mixed; see `ggufsteer.tasks.layer_search`.
         system: A system prompt that asks for the concept; see `FluencyMeasurement`.
         budget: The 95th percentile of the divergence on neutral text, in nats.
         seed: Of the neutral texts.
@@ -127,19 +139,20 @@ def calibrate(
         SteerError: The directions move nothing.
         EngineError: The model failed.
     """
-    neutral = neutral_texts(model, DOSE_TEXTS, seed=seed, report=report)
+    n_texts = max(min(DOSE_TEXTS, most_followed(model) // ANSWER_TOKENS), min(DOSE_TEXTS, FIRST_TEXTS))
     answers = FluencyMeasurement(model, system=system)
-    if len(candidates) > 1:
-        found, n_search, n_tokens = _search(
-            model, candidates, state_norms, items, neutral[:SEARCH_TEXTS], answers, budget, report
-        )
+    if len(candidates) > 1 or components:
+        texts = neutral_texts(model, sum(SEARCH_TEXTS), seed=seed, part=Part.CHOICE, report=report)
+        search = _LayerSearch(model, items, texts, answers)
+        found = search.run(candidates, components, state_norms, budget, report)
+        n_search, n_tokens = search.n_evaluations, search.n_tokens
     else:
         found, n_search, n_tokens = Found(candidates[0][1], ()), 0, 0
-    dose = _Dose(model, neutral, found.rows)
+    dose = _Dose(model, neutral_texts(model, n_texts, seed=seed, report=report), found.rows)
     trial = dose.find(budget, report)
     rows = scaled(found.rows, trial.strength)
     maximum, fluent = _fluent_range(model, rows, answers, report)
-    other = neutral_texts(model, DOSE_TEXTS, seed=seed, other=True, report=report)
+    other = neutral_texts(model, n_texts, seed=seed, part=Part.JUDGING, report=report)
     check = EffectMeasurement(model, (), other, with_own=False).under(_as_matrix(model, rows)).neutral.p95
     return rows, Calibration(
         budget=budget,
@@ -154,63 +167,106 @@ def calibrate(
     )
 
 
-def _search(
-    model: Model,
-    candidates: Sequence[Candidate],
-    state_norms: Mapping[int, float],
-    items: Items,
-    neutral: Sequence[ScoredText],
-    answers: FluencyMeasurement,
-    budget: float,
-    report: ReportProgress,
-) -> tuple[Found, int, int]:
-    effects = EffectMeasurement(model, items, (), with_own=False)
-    damages = EffectMeasurement(model, (), neutral, with_own=False)
+class _LayerSearch:
+    """What a choice of layers is judged by, on one model."""
 
-    def effect(rows: Rows) -> float:
-        matrix = _as_matrix(model, rows)
-        return float((effects.under(matrix).log_odds - effects.under(-matrix).log_odds).mean())
+    def __init__(self, model: Model, items: Items, neutral: Sequence[ScoredText], answers: FluencyMeasurement) -> None:
+        self._model = model
+        first = SEARCH_TEXTS[0]
+        self._effects = EffectMeasurement(model, items, (), with_own=False)
+        self._damages = EffectMeasurement(model, (), neutral[first:] or neutral, with_own=False)
+        # Pairs often take turns in what they show, so that every other one would not be a fair part of them.
+        drawn = np.random.default_rng(0).permutation(len(items.items))[:WEIGHING_ITEMS].tolist()
+        some = [items.items[place] for place in sorted(drawn)]
+        self._weighed = EffectMeasurement(model, some, (), with_own=False)
+        self._likely = LikeliestTokens(model, neutral[:first])
+        self._n_likely = 1
+        self._answers = answers
 
-    judges = Judges(
-        effect=effect,
-        damage=lambda rows: damages.under(_as_matrix(model, rows)).neutral.p95,
-        fluent=lambda rows: answers.under(_as_matrix(model, rows)).fluent,
-    )
+    @property
+    def n_evaluations(self) -> int:
+        """How often the model was evaluated."""
+        return sum(each.evaluations for each in self._measured) + self._n_likely
 
-    def tell(done: int, total: int) -> None:
-        report(Progress(STAGE_LAYERS, done, total, "candidates"))
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that all of that computed."""
+        return (
+            sum(each.n_distinct * each.evaluations for each in self._measured)
+            + self._likely.n_distinct * self._n_likely
+        )
 
-    tell(0, len(candidates))
-    found = search_layers(candidates, state_norms, budget, judges, tell)
-    n_tokens = sum(each.n_distinct * each.evaluations for each in (effects, damages))
-    return found, effects.evaluations + damages.evaluations, n_tokens
+    @property
+    def _measured(self) -> tuple[EffectMeasurement, ...]:
+        return self._effects, self._damages, self._weighed
+
+    def run(
+        self,
+        candidates: Sequence[Candidate],
+        components: Sequence[Component],
+        state_norms: Mapping[int, float],
+        budget: float,
+        report: ReportProgress,
+    ) -> Found:
+        """Choose; see `search_layers`."""
+
+        def tell(done: int, total: int) -> None:
+            report(Progress(STAGE_LAYERS, done, total, "steps"))
+
+        judges = Judges(self._effect, self._damage, self._fluent, self._moves, self._likely.unsteered)
+        return search_layers(candidates, components, state_norms, budget, judges, tell)
+
+    def _effect(self, rows: Rows) -> float:
+        ahead, back = (self._effects.under(matrix).log_odds for matrix in self._both(rows))
+        return float((ahead - back).mean())
+
+    def _damage(self, rows: Rows) -> float:
+        return max(self._damages.under(matrix).neutral.p95 for matrix in self._both(rows))
+
+    def _fluent(self, rows: Rows) -> float:
+        return self._answers.under(self._both(rows)[0]).fluent
+
+    def _moves(self, rows: Rows) -> Moves:
+        both = self._both(rows)
+        ahead, back = (self._weighed.under(matrix).log_odds for matrix in both)
+        up, down = (self._likely.under(matrix) for matrix in both)
+        self._n_likely += 2
+        return Moves(float((ahead - back).mean()) / 2, (up - down) * np.float32(0.5))
+
+    def _both(self, rows: Rows) -> tuple[Float32, Float32]:
+        matrix = _as_matrix(self._model, rows)
+        return matrix, -matrix
 
 
 class _Dose:
     """The damage on neutral text at one strength after the other."""
 
     def __init__(self, model: Model, neutral: Sequence[ScoredText], rows: Rows) -> None:
-        self._measurement = EffectMeasurement(model, (), neutral, with_own=False)
+        self._every = EffectMeasurement(model, (), neutral, with_own=False)
+        self._first = EffectMeasurement(model, (), neutral[:FIRST_TEXTS], with_own=False)
         self._matrix = _as_matrix(model, rows)
-        self.n_evaluations = 0
+
+    @property
+    def n_evaluations(self) -> int:
+        return self._every.evaluations + self._first.evaluations
 
     @property
     def n_tokens(self) -> int:
-        return self._measurement.n_distinct * self.n_evaluations
-
-    def damage(self, strength: float) -> float:
-        self.n_evaluations += 1
-        return self._measurement.under(np.float32(strength) * self._matrix).neutral.p95
+        return sum(each.n_distinct * each.evaluations for each in (self._every, self._first))
 
     def find(self, budget: float, report: ReportProgress) -> Trial:
         """Find the strength at which the damage is the budget; gives the nearest trial."""
 
-        def damage(strength: float) -> float:
-            seen = self.damage(strength)
-            report(Progress(STAGE_STRENGTH, self.n_evaluations, MOST_EVALUATIONS, "evaluations"))
-            return seen
+        def tried(measurement: EffectMeasurement, first: float, most: int) -> list[Trial]:
+            def damage(strength: float) -> float:
+                seen = measurement.under(np.float32(strength) * self._matrix).neutral.p95
+                report(Progress(STAGE_STRENGTH, self.n_evaluations, MOST_EVALUATIONS, "evaluations"))
+                return seen
 
-        trials = trials_to_budget(damage, budget, tolerance=TOLERANCE, most=MOST_EVALUATIONS)
+            return trials_to_budget(damage, budget, first=first, tolerance=TOLERANCE, most=most)
+
+        near = min(tried(self._first, 1.0, _NEAR_TRIALS), key=lambda trial: abs(trial.damage - budget))
+        trials = tried(self._every, near.strength, MOST_EVALUATIONS - 2 - _NEAR_TRIALS)
         nearest = min(trials, key=lambda trial: abs(trial.damage - budget))
         if nearest.damage <= 0:
             raise SteerError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggufsteer.files.control_vector import ControlVector
 from ggufsteer.tasks.calibrate import BUDGET, SEARCH_ITEMS, Calibration, calibrate
+from ggufsteer.tasks.components import components_of_vector
 from ggufsteer.tasks.items import asking_prompt, training_items
 from ggufsteer.tasks.layer_search import candidates_of_vector
 from ggufsteer.tasks.progress import ReportProgress, ignore
@@ -44,11 +45,13 @@ def calibrate_vector(
     """
     rows = dict(vector.directions)
     provenance = vector.provenance
+    as_it_is = keep_layers or len(rows) == 1
     new_rows, calibration = calibrate(
         model,
-        [("whole", rows)] if keep_layers or len(rows) == 1 else candidates_of_vector(rows),
+        [("whole", rows)] if as_it_is else candidates_of_vector(rows),
         provenance.state_norms,
         training_items(recipe, model, SEARCH_ITEMS, report=report),
+        components=() if as_it_is else components_of_vector(rows),
         system=asking_prompt(recipe),
         budget=budget,
         seed=recipe.seed,

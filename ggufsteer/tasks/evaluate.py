@@ -30,7 +30,7 @@ from ggufsteer.tasks.evaluate_result import (
     VectorEvaluation,
 )
 from ggufsteer.tasks.items import Item, Items, asking_prompt, evaluation_items
-from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.neutral_texts import Part, neutral_texts
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.samples import Sample, Sampling
 
@@ -103,7 +103,7 @@ def evaluate(
         raise SteerError("no vector was given", "name at least one")
     items = _thinned(evaluation_items(recipe, model, report=report), model)
     # Calibration finds its strength on the other half of the texts.
-    neutral = neutral_texts(model, NEUTRAL_TEXTS, seed=seed, other=True, report=report)
+    neutral = neutral_texts(model, NEUTRAL_TEXTS, seed=seed, part=Part.JUDGING, report=report)
     bench = _Bench(model, items, neutral, budget, seed, report, len(vectors))
     prompt = _prompt(asking_prompt(recipe), bench)
     sampling = Sampling(model, recipe) if with_samples else None

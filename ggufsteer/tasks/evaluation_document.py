@@ -274,7 +274,7 @@ def _calibration(
             "check_p95": calibration.check_p95,
             "maximum": calibration.maximum,
             "fluent": calibration.fluent,
-            "steps": [_step(step, named.vector) for step in calibration.steps],
+            "steps": [_step(step) for step in calibration.steps],
             "evaluations": calibration.n_evaluations + calibration.n_search_evaluations,
             "tokens": calibration.n_tokens,
         }
@@ -291,12 +291,12 @@ def _calibration(
     }
 
 
-def _step(step: Step, vector: ControlVector) -> Document:
+def _step(step: Step) -> Document:
     return {
         "what": step.what,
         "layers": list(step.layers),
         "strength": step.strength,
         "effect": step.effect,
         "p95": step.damage,
-        "chosen": step.layers == vector.layers,
+        "chosen": step.chosen,
     }

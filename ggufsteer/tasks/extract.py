@@ -7,6 +7,7 @@ give the same bytes. It prints nothing, and writes nothing but the states that a
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from ggufsteer.files.control_vector import ControlVector, Provenance
 from ggufsteer.maths.directions import METHODS, block_deltas
 from ggufsteer.maths.statistics import Separation
 from ggufsteer.tasks.calibrate import SEARCH_ITEMS, Calibration, calibrate
+from ggufsteer.tasks.components import components_of_states
 from ggufsteer.tasks.contrast import build_contrast
-from ggufsteer.tasks.findings import Findings, findings_of_states
+from ggufsteer.tasks.findings import Findings, findings_of_states, judged_rows
 from ggufsteer.tasks.items import asking_prompt, training_items
 from ggufsteer.tasks.kept_answers import KeptAnswers
 from ggufsteer.tasks.layer_search import candidates_of_directions
@@ -32,8 +34,7 @@ from ggufsteer.tasks.observations import NEUTRAL, Observations
 from ggufsteer.tasks.origin import Origin, origin_of
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 from ggufsteer.tasks.recipes import changed
-from ggufsteer.tasks.saved_states import open_saved, save_states
-from ggufsteer.tasks.states import states_in_memory
+from ggufsteer.tasks.saved_states import open_saved, states_within_bounds
 from ggufsteer.tasks.streamed_mean import mean_findings
 
 if TYPE_CHECKING:
@@ -127,21 +128,22 @@ def extract(
     report(Progress("identifying the model file", 0, 1, "files"))
     origin = origin_of(model, contrast, observations, layers)
     del contrast  # its tokens are in the observations now
-    if save_to is not None:
-        neutral = neutral_text(recipe, model, always=True)
-        states = save_states(save_to, recipe, model, origin, observations, neutral, layers, report=report)
-        if recipe.contrast.kind == "responses":  # else a file of that name is not ours
+    if budget is None and save_to is None and recipe.method == "mean":
+        findings = mean_findings(model, observations, layers, report=report)
+        return _extraction(recipe, origin, layers, findings, _by_recipe(recipe, layers, findings.directions))
+    with tempfile.TemporaryDirectory() as temporary:
+        neutral = neutral_text(recipe, model, always=budget is not None or save_to is not None)
+        states = states_within_bounds(
+            save_to, Path(temporary), recipe, model, origin, observations, neutral, layers, report=report
+        )
+        if save_to is not None and recipe.contrast.kind == "responses":  # else a file of that name is not ours
             KeptAnswers.beside(save_to).remove()
         findings = _findings(recipe, states)
-    elif recipe.method == "mean":
-        findings = mean_findings(model, observations, layers, report=report)
-    else:
-        states = states_in_memory(model, observations, neutral_text(recipe, model), layers, report=report)
-        findings = _findings(recipe, states)
-    if budget is None:
-        return _extraction(recipe, origin, layers, findings, _by_recipe(recipe, layers, findings.directions))
-    rows, calibration = _calibrated(recipe, model, layers, findings, budget, report)
-    return _extraction(recipe, origin, layers, findings, rows, calibration)
+        if budget is None:
+            return _extraction(recipe, origin, layers, findings, _by_recipe(recipe, layers, findings.directions))
+        rows, calibration = _calibrated(recipe, model, layers, findings, states, budget, report)
+        judged = judged_rows(findings, layers, rows, states)
+        return _extraction(recipe, origin, layers, judged, rows, calibration)
 
 
 def extract_from_saved(path: Path, changes: Mapping[str, Any]) -> Extraction:
@@ -189,15 +191,23 @@ def _findings(recipe: Recipe, states: Mapping[str, Rows]) -> Findings:
 
 
 def _calibrated(
-    recipe: Recipe, model: Model, layers: Sequence[int], findings: Findings, budget: float, report: ReportProgress
+    recipe: Recipe,
+    model: Model,
+    layers: Sequence[int],
+    findings: Findings,
+    states: Mapping[str, Rows],
+    budget: float,
+    report: ReportProgress,
 ) -> tuple[Mapping[int, Rows], Calibration]:
     """Give what a calibration adds to each layer that it chooses."""
     _refuse_degenerate(recipe, layers, findings.directions)
+    directions = dict(zip(layers, findings.directions, strict=True))
     return calibrate(
         model,
-        candidates_of_directions(dict(zip(layers, findings.directions, strict=True))),
+        candidates_of_directions(directions),
         dict(zip(layers, findings.state_norms.tolist(), strict=True)),
         training_items(recipe, model, SEARCH_ITEMS, report=report),
+        components=components_of_states(recipe.method, recipe.seed, directions, states, layers),
         system=asking_prompt(recipe),
         budget=budget,
         seed=recipe.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,30 @@ def findings_of_states(method: str, seed: int, sets: Mapping[str, Rows]) -> Find
     norms = state_norms(_spread_over([sets[name] for name in sets if name != NEUTRAL]))
     means = np.stack([sets[name].mean(axis=0, dtype=np.float64) for name in ("negative", "positive")])
     return Findings(directions, judged, norms.astype(np.float32), means)
+
+
+def judged_rows(
+    findings: Findings, layers: Sequence[int], rows: Mapping[int, Rows], sets: Mapping[str, Rows]
+) -> Findings:
+    """Give the findings, judged by what is added to some layers instead of by the directions there.
+
+    A mixture adds to a layer what need not tell the sides apart there; whoever reads along it has to know.
+
+    Args:
+        findings: Of all layers that were read.
+        layers: Those, in order.
+        rows: What is added, by layer.
+        sets: The states (observations, layers, n_embd) of each set.
+    """
+    positive, negative = sets["held_out_positive"], sets["held_out_negative"]
+    if findings.judged is None or not len(positive) or not len(negative):
+        return findings
+    chosen = sorted(rows)
+    places = [list(layers).index(layer) for layer in chosen]
+    found = separation(np.stack([rows[layer] for layer in chosen]), positive[:, places], negative[:, places])
+    auc, d_prime = findings.judged.auc.copy(), findings.judged.d_prime.copy()
+    auc[places], d_prime[places] = found.auc, found.d_prime
+    return dataclasses.replace(findings, judged=Separation(auc, d_prime))
 
 
 def _spread_over(sets: list[Rows]) -> Rows:

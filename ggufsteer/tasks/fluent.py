@@ -14,7 +14,7 @@ from ggufsteer.engine.interventions import NOTHING, Steering
 from ggufsteer.engine.score import log_probabilities
 from ggufsteer.maths.fluency import Fluency, fluency
 from ggufsteer.tasks.everyday import everyday_prompts
-from ggufsteer.tasks.neutral_texts import heads
+from ggufsteer.tasks.neutral_texts import Part, heads
 from ggufsteer.tasks.passages import chat_text, encode_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FluencyMeasurement:
         *,
         system: str = "",
         n_answers: int = N_ANSWERS,
-        other: bool = False,
+        part: Part = Part.DOSE,
         max_tokens: int = ANSWER_TOKENS,
     ) -> None:
         """Answer the questions once without steering, to know what is usual.
@@ -45,15 +45,15 @@ class FluencyMeasurement:
             system: A system prompt that asks for the concept. Words that are likely under it are no sign of damage: a
                 refusal in French surprises the plain model, and is good language all the same.
             n_answers: How many everyday questions.
-            other: Which half of them.
+            part: Which of them.
             max_tokens: Where an answer is cut off.
         """
         self._model = model
         if questions:
             self.prompts = [encode_text(model, chat_text(model, question)) for question in questions]
         else:
-            beginnings = heads(model, other=other)
-            questions = everyday_prompts(model.identity.name)[int(other) :: 2] if model.has_chat_template else ()
+            beginnings = heads(model, part)
+            questions = everyday_prompts(model.identity.name)[part :: len(Part)] if model.has_chat_template else ()
             self.prompts = [beginnings[index % len(beginnings)] for index in range(n_answers)]
         self._prompted = [
             encode_text(model, chat_text(model, questions[index % len(questions)], system))

@@ -12,11 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ggufsteer.files.recipe_schema import Recipe, SuffixContrast
 from ggufsteer.maths.directions import METHODS
-from ggufsteer.tasks.layer_search import candidates_of_vector
+from ggufsteer.tasks.layer_search import parts_of_depth
 from ggufsteer.tasks.layers import chosen_layers, layers_to_choose_from
 
 if TYPE_CHECKING:
@@ -131,10 +129,7 @@ def _own(recipe: Recipe, n_layer: int) -> Choice:
 def _parts(recipe: Recipe, n_layer: int, fixed: Collection[str]) -> list[tuple[int, ...]]:
     """Give single layers or windows, bands, and the layers that `auto` and the recipe mean, each once."""
     among = recipe.layers if "layers" in fixed else "auto"
-    empty = np.zeros(0, dtype=np.float32)
-    parts = [
-        tuple(rows) for _, rows in candidates_of_vector(dict.fromkeys(layers_to_choose_from(among, n_layer), empty))
-    ]
+    parts = [tuple(part) for _, part in parts_of_depth(layers_to_choose_from(among, n_layer))]
     return list(dict.fromkeys([*parts, chosen_layers(among, n_layer), chosen_layers(recipe.layers, n_layer)]))
 
 

@@ -7,20 +7,23 @@ always among the last, and so is a mixture of all that came so far, so that a se
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggufsteer.errors import SteerError
 from ggufsteer.files.search_ledger import Judged, SearchLedger, ledger_path
 from ggufsteer.tasks import calibrate as calibration_module
 from ggufsteer.tasks.calibrate import SEARCH_ITEMS, Calibration, calibrate
-from ggufsteer.tasks.findings import Findings
+from ggufsteer.tasks.components import DIRECTION, Component, components_of_states
+from ggufsteer.tasks.findings import Findings, judged_rows
 from ggufsteer.tasks.items import MOST_ITEMS, asking_prompt, training_items
 from ggufsteer.tasks.layer_search import Candidate, Rows, candidates_of_directions
 from ggufsteer.tasks.layers import layers_to_choose_from
@@ -213,11 +216,13 @@ class _Pool:
         if name not in self._calibrated:
             # A mixture has more freedom, so its parts are weighed by as much as it is judged by.
             most = MOST_ITEMS if name == MIXTURE else SEARCH_ITEMS
+            candidates, components = self._material(name)
             self._calibrated[name] = calibrate(
                 self.model,
-                self._candidates(name),
+                candidates,
                 self.state_norms,
                 training_items(self.recipe, self.model, most, report=self.report),
+                components=components,
                 system=asking_prompt(self.recipe),
                 budget=self.budget,
                 seed=self.recipe.seed,
@@ -225,14 +230,25 @@ class _Pool:
             )
         return self._calibrated[name]
 
-    def _candidates(self, name: str) -> list[Candidate]:
+    def _material(self, name: str) -> tuple[list[Candidate], list[Component]]:
+        """Give what a calibration chooses from."""
         if name == USUAL:
             own = layers_to_choose_from(self.recipe.layers, self.model.n_layer)
-            directions = dict(zip(self.layers, self._own_findings.directions, strict=True))
-            return candidates_of_directions({layer: directions[layer] for layer in own})
+            every = dict(zip(self.layers, self._own_findings.directions, strict=True))
+            directions = {layer: every[layer] for layer in own}
+            with self._own_states() as states:
+                components = components_of_states(self.recipe.method, self.recipe.seed, directions, states, self.layers)
+            return candidates_of_directions(directions), components
         if name == MIXTURE:
-            return [(each, self.rows(each)) for each in (USUAL, *self._left)]
-        return [(name, self._rows[name])]
+            parts = [(each, self.rows(each)) for each in (USUAL, *self._left)]
+            return parts, [Component(DIRECTION, rows) for _, rows in parts]
+        return [(name, self._rows[name])], []
+
+    @contextmanager
+    def _own_states(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+        """Read the states at the recipe's own position again; they are there as long as this lasts."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            yield self._contrasts.own_states(Path(folder), self.report)
 
     def searched(self, outcome: Outcome) -> Searched:
         """Bring the winner to its dose, and put together what is known of it."""
@@ -242,8 +258,10 @@ class _Pool:
         recipe = _recipe_of(self.recipe, choice, rows, self._rows[name]) if choice else self.recipe
         place = self._places[str(recipe.position)]
         findings, method = place.findings[recipe.method], str(recipe.method)
-        if name == MIXTURE:
-            findings, method = self._findings_of_mixture(rows), "mixture"
+        if choice is None:
+            with self._own_states() as states:
+                findings = judged_rows(findings, self.layers, rows, states)
+            method = "mixture" if name == MIXTURE else method
         return Searched(
             origin=place.origin,
             layers=self.layers,
@@ -260,17 +278,6 @@ class _Pool:
             ),
             method=method,
         )
-
-    def _findings_of_mixture(self, rows: Rows) -> Findings:
-        """Give the findings of the recipe's own method, judged by what the mixture adds to each layer instead."""
-        own = self._own_findings
-        judged = self._contrasts.judged_rows(rows, self._folder, self.report)
-        if own.judged is None or judged is None:
-            return own
-        auc, d_prime = own.judged.auc.copy(), own.judged.d_prime.copy()
-        places = [self.layers.index(layer) for layer in sorted(rows)]
-        auc[places], d_prime[places] = judged.auc, judged.d_prime
-        return dataclasses.replace(own, judged=dataclasses.replace(own.judged, auc=auc, d_prime=d_prime))
 
 
 def _recipe_of(recipe: Recipe, choice: Choice, rows: Rows, natural: Rows) -> Recipe:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ggufsteer.errors import RecipeError, SteerError
 from ggufsteer.maths.directions import block_deltas
-from ggufsteer.maths.statistics import Separation, separation
 from ggufsteer.tasks.contrast import Contrast, answered_pairs, contrast_of
 from ggufsteer.tasks.findings import Findings, findings_of_states
 from ggufsteer.tasks.kept_answers import KeptAnswers
@@ -27,17 +26,13 @@ from ggufsteer.tasks.observations import NEUTRAL, Observations
 from ggufsteer.tasks.origin import Origin, origin_of
 from ggufsteer.tasks.progress import ReportProgress, ignore
 from ggufsteer.tasks.recipes import changed
-from ggufsteer.tasks.saved_states import save_states
-from ggufsteer.tasks.states import counts_of, states_in_memory
+from ggufsteer.tasks.saved_states import states_within_bounds
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
     from ggufsteer.files.recipe import Recipe
 
 Rows = NDArray[np.float32]
-
-MEMORY_BYTES = 512 << 20
-"""States up to this size are kept in memory, more of them on disk: several positions of a wide model are gigabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +99,9 @@ class Contrasts:
             methods.setdefault(choice.position, {})[choice.method] = None
         return {position: self._place(position, list(chosen), folder, report) for position, chosen in methods.items()}
 
-    def judged_rows(self, rows: Mapping[int, Rows], folder: Path | None, report: ReportProgress) -> Separation | None:
-        """Say how well what is added to each layer tells held-out states apart, at the recipe's own position."""
-        layers = sorted(rows)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            sets = self._states(str(self.recipe.position), False, None, Path(temporary), report)[1]
-            places = [self.layers.index(layer) for layer in layers]
-            held_out = [sets[name][:, places] for name in ("held_out_positive", "held_out_negative")]
-            found = np.stack([rows[layer] for layer in layers])
-            return separation(found, *held_out) if all(map(len, held_out)) else None
+    def own_states(self, folder: Path, report: ReportProgress) -> Mapping[str, Rows]:
+        """Read the states at the recipe's own position again, and those of neutral text; the folder has to last."""
+        return self._states(str(self.recipe.position), True, None, folder, report)[1]
 
     def _place(self, position: str, methods: list[str], folder: Path | None, report: ReportProgress) -> Place:
         is_own = position == str(self.recipe.position)
@@ -146,11 +135,9 @@ class Contrasts:
         reading = self.recipe if is_own else changed(self.recipe, {"position": position, "method": "mean"})
         wants_neutral = with_neutral or keep is not None
         neutral = neutral_text(reading, self.model, always=True) if wants_neutral else None
-        n_observations = sum(counts_of(observations, neutral).values())
-        if keep is None and n_observations * len(self.layers) * self.model.n_embd * 4 <= MEMORY_BYTES:
-            return origin, states_in_memory(self.model, observations, neutral, self.layers, report=report)
-        path = keep or folder / "states"
-        sets = save_states(path, reading, self.model, origin, observations, neutral, self.layers, report=report)
+        sets = states_within_bounds(
+            keep, folder, reading, self.model, origin, observations, neutral, self.layers, report=report
+        )
         if keep is not None and self.recipe.contrast.kind == "responses":
             KeptAnswers.beside(keep).remove()
         return origin, sets

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ggufsteer.tasks.everyday import everyday_prompts
 from ggufsteer.tasks.fluent import FluencyMeasurement
 from ggufsteer.tasks.items import asking_prompt
+from ggufsteer.tasks.neutral_texts import Part
 
 if TYPE_CHECKING:
     from ggufsteer.engine.generate import Answer
@@ -48,9 +49,11 @@ class Sampling:
         self._recipe = recipe
         asked = recipe.eval.questions[:MOST_QUESTIONS] if model.has_chat_template else ()
         self._fluency = FluencyMeasurement(
-            model, asked, system=asking_prompt(recipe), n_answers=MOST_QUESTIONS, other=True
+            model, asked, system=asking_prompt(recipe), n_answers=MOST_QUESTIONS, part=Part.JUDGING
         )
-        everyday = everyday_prompts(model.identity.name)[1::2] if model.has_chat_template else ("",)
+        everyday = (
+            everyday_prompts(model.identity.name)[Part.JUDGING :: len(Part)] if model.has_chat_template else ("",)
+        )
         self.questions = asked or tuple(everyday[index % len(everyday)] for index in range(MOST_QUESTIONS))
 
     def at(self, rows: NDArray[np.float32], strengths: Sequence[float]) -> tuple[Sample, ...]:

@@ -16,7 +16,7 @@ from ggufsteer.files.recipe import Recipe, parse_recipe
 from ggufsteer.tasks.observations import NEUTRAL, SETS, Observations
 from ggufsteer.tasks.origin import Origin
 from ggufsteer.tasks.progress import ReportProgress, ignore
-from ggufsteer.tasks.states import NeutralText, counts_of, read_states
+from ggufsteer.tasks.states import NeutralText, counts_of, read_states, states_in_memory
 
 if TYPE_CHECKING:
     from ggufsteer.engine.model import Model
@@ -36,6 +36,36 @@ class SavedStates:
     layers: tuple[int, ...]
     states: Mapping[str, Rows]
     """For each set (observations, layers, n_embd), read from the disk as it is used."""
+
+
+MEMORY_BYTES = 512 << 20
+"""States up to this size are kept in memory, more of them on disk: those of a wide model are gigabytes."""
+
+
+def states_within_bounds(
+    keep: Path | None,
+    folder: Path,
+    recipe: Recipe,
+    model: Model,
+    origin: Origin,
+    observations: Observations,
+    neutral: NeutralText | None,
+    layers: Sequence[int],
+    *,
+    report: ReportProgress = ignore,
+) -> Mapping[str, Rows]:
+    """Read states into the file that is to be kept, else into memory, or into a folder where they are many.
+
+    Args:
+        keep: The file; None for none.
+        folder: Where a file may lie that nobody keeps.
+        recipe: See `save_states`, like all that follow.
+    """
+    n_observations = sum(counts_of(observations, neutral).values())
+    if keep is None and n_observations * len(layers) * model.n_embd * 4 <= MEMORY_BYTES:
+        return states_in_memory(model, observations, neutral, layers, report=report)
+    path = keep or folder / "states"
+    return save_states(path, recipe, model, origin, observations, neutral, layers, report=report)
 
 
 def save_states(

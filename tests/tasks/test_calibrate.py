@@ -19,7 +19,7 @@ from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.extract import Extraction, extract
 from ggufsteer.tasks.fluent import FluencyMeasurement
 from ggufsteer.tasks.items import Items
-from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.neutral_texts import Part, neutral_texts
 
 FEW_TEXTS = 4
 BUDGET = 0.5
@@ -38,7 +38,7 @@ def _few_texts() -> Iterator[None]:
     """Enough for the laws, which hold on any texts."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "DOSE_TEXTS", FEW_TEXTS)
-        patched.setattr(module, "SEARCH_TEXTS", 4)
+        patched.setattr(module, "SEARCH_TEXTS", (2, 2))
         patched.setattr("ggufsteer.tasks.extract.SEARCH_ITEMS", 4)
         patched.setattr(module, "FluencyMeasurement", _few_answers)
         yield
@@ -89,7 +89,7 @@ def test_strength_one_does_the_damage_of_the_budget(
     assert calibration.p95 == pytest.approx(budget, rel=TOLERANCE)
     again = EffectMeasurement(tiny, (), neutral_texts(tiny, FEW_TEXTS)).under(matrix(tiny, rows)).neutral.p95
     assert again == pytest.approx(calibration.p95, rel=1e-3)
-    other = EffectMeasurement(tiny, (), neutral_texts(tiny, FEW_TEXTS, other=True))
+    other = EffectMeasurement(tiny, (), neutral_texts(tiny, FEW_TEXTS, part=Part.JUDGING))
     assert other.under(matrix(tiny, rows)).neutral.p95 == pytest.approx(calibration.check_p95, rel=1e-3)
     assert (calibration.budget, calibration.fluent, calibration.warnings) == (budget, 1.0, ())
 

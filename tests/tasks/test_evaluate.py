@@ -23,7 +23,7 @@ from ggufsteer.tasks.evaluate_chance import at_equal_damage, chance_rows, size_o
 from ggufsteer.tasks.evaluate_result import Evaluation, NamedVector, VectorEvaluation
 from ggufsteer.tasks.evaluation_document import Document, report_document
 from ggufsteer.tasks.evidence import Evidence
-from ggufsteer.tasks.neutral_texts import neutral_texts
+from ggufsteer.tasks.neutral_texts import Part, neutral_texts
 from tests.engine.raw_logits import log_softmax, raw_logits
 
 ITEMS = [
@@ -141,7 +141,7 @@ def test_an_independent_computation_agrees(found: Evaluation, tiny: Model) -> No
         plain = [_mean_log(tiny, text.tokens, text.start, None) for text in item.scored(tiny) or ()]
         changes.append((sides[0] - sides[1]) - (plain[0] - plain[1]))
     divergences = []
-    for text in neutral_texts(tiny, 3, other=True):
+    for text in neutral_texts(tiny, 3, part=Part.JUDGING):
         before, after = (log_softmax(raw_logits(tiny, text.tokens[:-1], one)) for one in (None, rows))
         divergences.append((np.exp(before) * (before - after)).sum(axis=1)[text.start - 1 :])
     dose = next(one for one in found.vectors[0].doses if one.strength == 1.0)
@@ -213,7 +213,7 @@ def test_long_items_are_fewer(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_sign_of_chance_tells_both(tiny: Model, found: Evaluation) -> None:
     """What is said of random vectors, measured with one sign, is what both signs give."""
     vector = found.vectors[0]
-    measurement = EffectMeasurement(tiny, found.items, neutral_texts(tiny, 3, other=True), with_own=False)
+    measurement = EffectMeasurement(tiny, found.items, neutral_texts(tiny, 3, part=Part.JUDGING), with_own=False)
     rows = np.float32(vector.at_budget.strength) * vector.named.vector.as_rows(tiny.n_layer)
     ahead = [measurement.under(one) for one in chance_rows(rows, 0)]
     back = [measurement.under(-one) for one in chance_rows(rows, 0)]

@@ -8,6 +8,7 @@ from ggufsteer.engine.interventions import NOTHING
 from ggufsteer.engine.model import Model
 from ggufsteer.tasks.everyday import everyday_prompts
 from ggufsteer.tasks.fluent import FluencyMeasurement
+from ggufsteer.tasks.neutral_texts import Part
 from ggufsteer.tasks.passages import chat_text, encode_text
 
 
@@ -89,11 +90,11 @@ def test_what_a_prompt_makes_likely_surprises_less(tiny: Model) -> None:
     assert prompted.of(given).surprise <= plain.of(given).surprise + 1e-3
 
 
-def test_everyday_questions_are_asked_from_one_half_or_the_other(tiny: Model) -> None:
-    """The halves share no question; given questions are asked instead."""
+def test_everyday_questions_are_asked_from_one_part(tiny: Model) -> None:
+    """The parts share no question; given questions are asked instead."""
     questions = everyday_prompts(tiny.identity.name)
-    for other in (False, True):
-        asked = FluencyMeasurement(tiny, n_answers=3, other=other, max_tokens=1).prompts
-        assert asked == [encode_text(tiny, chat_text(tiny, question)) for question in questions[int(other) :: 2][:3]]
+    for part in Part:
+        asked = FluencyMeasurement(tiny, n_answers=3, part=part, max_tokens=1).prompts
+        assert asked == [encode_text(tiny, chat_text(tiny, question)) for question in questions[part :: len(Part)][:3]]
     own = FluencyMeasurement(tiny, ["Tea?"], max_tokens=1)
     assert own.prompts == [encode_text(tiny, chat_text(tiny, "Tea?"))]

@@ -10,7 +10,7 @@ from ggufsteer.engine.model import LoadOptions, Model
 from ggufsteer.errors import SteerError
 from ggufsteer.tasks import neutral_texts as module
 from ggufsteer.tasks.everyday import everyday_prompts
-from ggufsteer.tasks.neutral_texts import ANSWER_TOKENS, heads, neutral_texts
+from ggufsteer.tasks.neutral_texts import ANSWER_TOKENS, Part, heads, neutral_texts
 from ggufsteer.tasks.passages import chat_text, encode_text
 from tests.tasks.stand_in import StandIn
 from tests.tiny_model import write_tiny_model
@@ -31,28 +31,23 @@ def test_the_same_model_and_seed_give_the_same_texts(tiny: Model) -> None:
     assert texts != neutral_texts(tiny, 4, seed=1)
 
 
-def test_the_two_halves_share_no_question_and_no_draw(tiny: Model) -> None:
+def test_the_parts_share_no_question_and_no_draw(tiny: Model) -> None:
     """What one is used for is measured again on the other."""
-    questions = [tuple(head) for other in (False, True) for head in heads(tiny, other=other)]
+    questions = [tuple(head) for part in Part for head in heads(tiny, part)]
     assert len(set(questions)) == len(questions) == len(everyday_prompts(tiny.identity.name))
-    one, two = neutral_texts(tiny, 6), neutral_texts(tiny, 6, other=True)
+    one, two = neutral_texts(tiny, 6), neutral_texts(tiny, 6, part=Part.JUDGING)
     assert not {text.tokens for text in one} & {text.tokens for text in two}
 
 
-def test_without_questions_the_halves_are_other_draws(plain: Model) -> None:
-    """Both begin with the start token; no seed of one half is a seed of the other."""
-    drawn = [
-        text.tokens
-        for seed in (0, 1)
-        for other in (False, True)
-        for text in neutral_texts(plain, 3, seed=seed, other=other)
-    ]
+def test_without_questions_the_parts_are_other_draws(plain: Model) -> None:
+    """All begin with the start token; no seed of one part is a seed of another."""
+    drawn = [text.tokens for seed in (0, 1) for part in Part for text in neutral_texts(plain, 3, seed=seed, part=part)]
     assert len(set(drawn)) == len(drawn)
 
 
 def test_a_chat_model_answers_everyday_questions(tiny: Model) -> None:
     """Each text is a question as the template writes it and an answer; all of it is scored."""
-    for text, question in zip(neutral_texts(tiny, 3), everyday_prompts(tiny.identity.name)[::2], strict=False):
+    for text, question in zip(neutral_texts(tiny, 3), everyday_prompts(tiny.identity.name)[:: len(Part)], strict=False):
         prompt = tuple(encode_text(tiny, chat_text(tiny, question)))
         assert text.tokens[: len(prompt)] == prompt
         assert len(prompt) < len(text.tokens) <= len(prompt) + ANSWER_TOKENS
@@ -74,13 +69,13 @@ def test_a_model_without_a_template_writes_from_the_start_of_a_text(plain: Model
 
 
 def test_a_model_without_a_start_token_gets_a_first_word() -> None:
-    """Since a text has to begin with something; the halves' words are those of their questions."""
+    """Since a text has to begin with something; the parts' words are those of their questions."""
     model = StandIn(chat=False)
     model.tokenize = lambda text, **_: StandIn.tokenize(model, text, add_start=False)  # type: ignore[method-assign]
     model.vocabulary, model.identity = SimpleNamespace(start_token=-1), SimpleNamespace(name="tiny")  # type: ignore[attr-defined]
-    for other in (False, True):
-        words = [question.split()[0] for question in everyday_prompts("tiny")[int(other) :: 2]]
-        assert [model.detokenize(head) for head in heads(model, other=other)] == words  # type: ignore[arg-type]
+    for part in Part:
+        words = [question.split()[0] for question in everyday_prompts("tiny")[part :: len(Part)]]
+        assert [model.detokenize(head) for head in heads(model, part)] == words  # type: ignore[arg-type]
 
 
 def test_a_model_that_writes_nothing_is_an_error(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
