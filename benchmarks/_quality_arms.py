@@ -21,6 +21,7 @@ from ggufsteer.maths.statistics import separation
 from ggufsteer.tasks.calibrate import BUDGET
 from ggufsteer.tasks.extract import extract
 from ggufsteer.tasks.method_search_run import Search
+from ggufsteer.tasks.recipes import changed
 
 OURS = "ggufsteer"
 SEARCHED = "ggufsteer --search 64"
@@ -39,13 +40,16 @@ class Row:
 
 
 def calibrated(case: Case) -> Rows:
-    """What `ggufsteer extract` makes of the recipe: layers and strength by what they do on training pairs."""
-    return extract(case.recipe, case.model, budget=BUDGET).vector.as_rows(case.model.n_layer)
+    """What `ggufsteer extract` makes of a recipe without layers: all is chosen by what it does on training pairs."""
+    return extract(changed(case.recipe, {"layers": "auto"}), case.model, budget=BUDGET).vector.as_rows(
+        case.model.n_layer
+    )
 
 
 def searched(case: Case) -> Rows:
     """What `ggufsteer extract --search 64` makes of the recipe."""
-    return extract(case.recipe, case.model, budget=BUDGET, search=Search(64)).vector.as_rows(case.model.n_layer)
+    recipe = changed(case.recipe, {"layers": "auto"})
+    return extract(recipe, case.model, budget=BUDGET, search=Search(64)).vector.as_rows(case.model.n_layer)
 
 
 def uncalibrated(case: Case) -> Rows:

@@ -133,6 +133,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--generator", type=Path, metavar="PATH", help=_peers.GENERATOR)
     parser.add_argument("--rows", action="append", metavar="TEXT", help="only rows whose name holds such a text")
+    parser.add_argument("--search", action="store_true", help="with the row of a search: some minutes a concept")
     parser.add_argument("--texts", type=positive, default=NEUTRAL_TEXTS, metavar="N", help="neutral texts (16)")
     parser.add_argument(
         "--quick", action="store_true", help="few concepts and texts, no calibration: to see that it runs"
@@ -186,8 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = options.rows or [""]
     rows = {name: row for name, row in every.items() if any(text in name for text in wanted)}
     if options.quick:
-        for name in (OURS, SEARCHED):
-            rows.pop(name, None)
+        rows.pop(OURS, None)
+    if options.quick or not options.search:
+        rows.pop(SEARCHED, None)
     if not rows:
         raise SteerError(f"no row has {wanted[0]!r} in its name", f"rows: {'; '.join(every)}")
     if options.generator is None:
