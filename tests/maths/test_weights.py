@@ -81,7 +81,7 @@ def test_some_of_these_would_be_turned_round_if_they_might() -> None:
 
 
 def test_a_part_takes_back_the_damage_of_another() -> None:
-    """The first has all the effect and breaks what the second breaks too: the second, harmful alone, is turned round."""
+    """The first has all the effect, and the second does nothing but break the same: it is turned round."""
     fisher = np.array([[1.0, 0.9], [0.9, 1.0]])
     effects = np.array([1.0, 0.0])
     weights = best_weights(effects, fisher, ridge=0.0)
