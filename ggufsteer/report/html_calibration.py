@@ -33,9 +33,11 @@ _DEEPEST = 1000
 _MEANINGS = MappingProxyType(
     {
         "layer": "Layer: one alone",
-        "window": "Window: a few neighbours",
-        "band": "Band: several windows",
-        "mixture": "Mixture: the best ones, with the weights that make most of the budget",
+        "band": "Band: neighbouring layers as they are",
+        "mixture of directions": "Mixture: layers with the weights that make the most of the budget",
+        "mixture of methods": "of methods: of the directions of three methods",
+        "mixture of all": "of all: and of axes along which states spread anyway, to take damage back",
+        "sum of methods": "Sum: no weight below 0",
         "whole": "Whole: all layers of the vector as they are",
     }
 )
@@ -67,9 +69,7 @@ def _tried(document: JSON, shown: Sequence[JSON], steps: Sequence[JSON]) -> str:
     """Draw a row a choice of layers."""
     digits = places(number(step, "effect") for step in steps)
     most = max((number(step, "effect") or 0.0 for step in steps), default=0.0)
-    chosen = [number(step, "chosen") == 1.0 for step in steps]
-    # Two choices may be of the same layers, and differ in the weights alone.
-    tag = f'<span class="tag">{"chosen" if sum(chosen) == 1 else "chosen layers"}</span>'
+    tag = '<span class="tag">chosen</span>'
     rows = [
         [
             words(line(step, "what") or "choice") + (tag if number(step, "chosen") == 1.0 else ""),

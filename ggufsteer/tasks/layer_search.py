@@ -1,10 +1,10 @@
 """Which layers carry a concept, and with what weight: chosen by effect at equal damage.
 
 Some candidates are bands of layers as they are. The others are mixtures of components, whose weights follow from what
-each component does at a small dose, to the items and to neutral text. Each candidate is brought to the strength at
-which the damage is the budget, and what it does to items there, others than the weights were found on, is its score; it
-counts as far as answers stay fluent. Mixtures are far ahead where small doses say what larger ones do, and bands are
-there for where they do not.
+each component does at a small dose, to some items and to neutral text. Each candidate is brought to the strength at
+which the damage on other neutral text is the budget, and what it does to all items there is its score; it counts as far
+as answers stay fluent. Mixtures are far ahead where small doses say what larger ones do, and bands are there for where
+they do not.
 
 The numbers of candidates and of steps do not grow with the model's depth.
 """
@@ -37,7 +37,7 @@ _FIRST_SIZE = 0.5
 """The first trial adds this part of the states' length."""
 SMALL_DOSE = 0.25
 """Components are measured at this part of the states' length. At a fifth of it the noise of quantised models hides what
-they do: on the demo model (Q8_0) mixtures then reach 0.8 of the effect that they have so."""
+they do: on the demo model (Q8_0) mixtures then reach two thirds of the effect that they have so."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Judges:
     fluent: Callable[[Rows], float]
     """Share of answers that are fluent."""
     moves: Callable[[Rows], Moves]
-    """What a small dose does, to other items and texts than those above."""
+    """What a small dose does, to some of the items and to other neutral text."""
     likely: Float32
     """Log-probabilities, in the unsteered model, of the tokens whose shifts `moves` tells. # (tokens, kept)"""
 
