@@ -276,6 +276,11 @@ def _deltas(directions: Rows, layers: Sequence[int]) -> Rows:
 
 
 def _relative_size(rows: Rows, state_norms: Mapping[int, float]) -> float:
-    """Give the summed length of what is added, in parts of the states' length at the first of its layers."""
+    """Give the length of what the stream has been given by some layer, where it is largest.
+
+    In parts of the states' length at the first layer. A mixture may take back at the end what it gave before, so that
+    the sum of all says nothing of what it does between.
+    """
     reference = state_norms.get(min(rows)) or 1.0
-    return float(np.linalg.norm(np.sum([row.astype(np.float64) for row in rows.values()], axis=0))) / reference or 1.0
+    given = np.cumsum([rows[layer].astype(np.float64) for layer in sorted(rows)], axis=0)
+    return float(np.linalg.norm(given, axis=1).max()) / reference or 1.0

@@ -188,7 +188,7 @@ def test_a_best_mixture_of_many_parts_is_nearly_reached() -> None:
 def test_the_sizes_that_components_come_in_do_not_matter() -> None:
     """All of them are measured at the same small dose; what comes out is the same."""
     small, large = (
-        MadeUp({2: 0.2, 5: 0.1}, {(2, 5): 0.5}).search(
+        MadeUp({2: 0.2, 5: 0.1}, {(2, 5): 0.3}).search(
             singles([2, 5]), parts([2], size=size) + parts([5], size=1.0 / size)
         )
         for size in (1e-3, 1e3)
@@ -279,7 +279,7 @@ def test_where_nothing_has_an_effect_the_least_bad_is_taken() -> None:
 
 def test_steps_are_told_from_the_best_on() -> None:
     """Each candidate once, at equal damage, exactly one of them chosen, which is the one whose rows come out."""
-    model = MadeUp({2: 0.2, 5: 0.1}, {(2, 5): 0.5})
+    model = MadeUp({2: 0.2, 5: 0.1}, {(2, 5): 0.3})
     model.share = lambda rows: 0.1 if len(rows) > 1 else 1.0
     found = model.search(singles(range(1, 7)), parts([2, 5]))
     effects = [step.effect for step in found.steps]
@@ -306,7 +306,7 @@ def test_progress_rises_to_its_end(components: list[Component]) -> None:
 
 def work(n_layer: int) -> dict[str, int]:
     """How often the judges are asked about a model of this depth."""
-    model = MadeUp({layer: 0.1 for layer in range(1, n_layer)})
+    model = MadeUp(dict.fromkeys(range(1, n_layer), 0.1))
     directions = {layer: axis(layer) for layer in range(1, n_layer)}
     model.search(candidates_of_directions(directions), components_of_vector(directions))
     return model.calls
@@ -348,7 +348,7 @@ def test_candidates_of_a_vector_leave_each_layer_as_it_is() -> None:
 
 @pytest.mark.parametrize("left", [0.1, 0.0001])
 def test_what_a_deeper_layer_takes_back_is_not_small(left: float) -> None:
-    """A mixture that adds along an axis and takes nearly all of it back later is tried at the strength of the budget."""
+    """A mixture that adds along an axis, and takes nearly all of it back later, is brought to the budget too."""
     model = MadeUp({})
     added, back = flat({2: axis(2, place=0)}), flat({5: axis(5, place=0)})
     model.gain = 0.2 * added - (0.2 - left) * back
