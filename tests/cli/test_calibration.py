@@ -17,7 +17,7 @@ from tests.cli.conftest import Run, files
 def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see that it happens."""
     monkeypatch.setattr(calibrating, "DOSE_TEXTS", 3)
-    monkeypatch.setattr(calibrating, "SEARCH_TEXTS", 2)
+    monkeypatch.setattr(calibrating, "SEARCH_TEXTS", (2, 2))
 
     def few_answers(model: Model, *, system: str) -> FluencyMeasurement:
         return FluencyMeasurement(model, system=system, n_answers=2, max_tokens=4)

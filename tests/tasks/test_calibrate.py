@@ -8,18 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggufsteer.engine.builtin import builtin_model_path
-from ggufsteer.engine.model import LoadOptions, Model
+from ggufsteer.engine.logits import LogitReading
+from ggufsteer.engine.measurement import ScoredText
+from ggufsteer.engine.model import Model
 from ggufsteer.errors import SteerError
 from ggufsteer.files.recipe import make_recipe
 from ggufsteer.files.vector import read_vector, write_vector
+from ggufsteer.maths.statistics import separation
 from ggufsteer.tasks import calibrate as module
-from ggufsteer.tasks.calibrate import LARGEST_MAXIMUM, TOLERANCE, Calibration, calibrate
+from ggufsteer.tasks.calibrate import LARGEST_MAXIMUM, MOST_EVALUATIONS, TOLERANCE, Calibration, calibrate
+from ggufsteer.tasks.components import components_of_vector
 from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.extract import Extraction, extract
 from ggufsteer.tasks.fluent import FluencyMeasurement
-from ggufsteer.tasks.items import Items
-from ggufsteer.tasks.neutral_texts import Part, neutral_texts
+from ggufsteer.tasks.items import Items, training_items
+from ggufsteer.tasks.layer_search import Found, Judges, candidates_of_vector
+from ggufsteer.tasks.neutral_texts import ANSWER_TOKENS, Part, neutral_texts
+from ggufsteer.tasks.recipes import changed
+from ggufsteer.tasks.saved_states import open_saved
 
 FEW_TEXTS = 4
 BUDGET = 0.5
@@ -30,6 +36,7 @@ CONTRAST = {
     "negative": [""],
     "prompts": [f"Tell me about {thing}." for thing in ("tea", "bread", "sugar", "music", "snow", "the sea", "gold")],
 }
+RECIPE = make_recipe({"name": "formal", "contrast": CONTRAST, "layers": "2-3", "holdout": 0.25})
 Rows = dict[int, np.ndarray]
 
 
@@ -38,14 +45,17 @@ def _few_texts() -> Iterator[None]:
     """Enough for the laws, which hold on any texts."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "DOSE_TEXTS", FEW_TEXTS)
+        patched.setattr("ggufsteer.tasks.neutral_texts.ANSWER_TOKENS", 12)
+        patched.setattr(module, "FIRST_TEXTS", 2)
         patched.setattr(module, "SEARCH_TEXTS", (2, 2))
+        patched.setattr(module, "WEIGHING_ITEMS", 3)
         patched.setattr("ggufsteer.tasks.extract.SEARCH_ITEMS", 4)
         patched.setattr(module, "FluencyMeasurement", _few_answers)
         yield
 
 
 def _few_answers(model: Model, **settings: Any) -> FluencyMeasurement:
-    return FluencyMeasurement(model, n_answers=4, max_tokens=10, **settings)
+    return FluencyMeasurement(model, n_answers=3, max_tokens=8, **settings)
 
 
 def fluent_up_to(limit: Callable[[np.ndarray], bool]) -> Callable[..., SimpleNamespace]:
@@ -126,6 +136,94 @@ def test_the_maximum_is_the_largest_strength_that_stays_fluent(
     assert calibration.warnings == ()
 
 
+def judges_of(model: Model, monkeypatch: pytest.MonkeyPatch, items: Items) -> Judges:
+    """What candidates are judged by on a model."""
+    given: list[Judges] = []
+
+    def search(candidates: Any, _: Any, __: Any, ___: Any, judges: Judges, ____: Any) -> Found:
+        given.append(judges)
+        return Found(candidates[0][1], ())
+
+    monkeypatch.setattr(module, "search_layers", search)
+    calibrate(model, [("whole", rows_of(model)), ("other", rows_of(model))], {}, items)
+    return given[0]
+
+
+def test_candidates_are_judged_by_both_signs(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned round, a candidate has the opposite effect and does the same damage; a small dose moves the other way."""
+    judges = judges_of(tiny, monkeypatch, training_items(RECIPE, tiny, 4))
+    rows = rows_of(tiny, 0.1)
+    back = {layer: -row for layer, row in rows.items()}
+    assert judges.effect(rows) == -judges.effect(back) != 0
+    assert judges.damage(rows) == judges.damage(back) > 0
+    ahead, other = judges.moves(rows), judges.moves(back)
+    assert ahead.effect == -other.effect != 0
+    assert np.array_equal(ahead.shift, -other.shift)
+    assert ahead.shift.shape == judges.likely.shape
+    assert ahead.shift.any()
+
+
+def test_components_are_weighed_by_some_of_the_items(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is all of them, a component's effect is half of what the same rows have as a candidate."""
+    items, rows = training_items(RECIPE, tiny, 4), rows_of(tiny, 0.1)
+    some = judges_of(tiny, monkeypatch, items)
+    monkeypatch.setattr(module, "WEIGHING_ITEMS", 4)
+    every = judges_of(tiny, monkeypatch, items)
+    assert some.effect(rows) == every.effect(rows) == pytest.approx(2 * every.moves(rows).effect)
+    assert some.moves(rows).effect != pytest.approx(every.moves(rows).effect, rel=1e-3)
+
+
+def test_what_is_chosen_dosed_and_checked_is_measured_on_other_questions(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of them is for one thing, and as many texts are written as are used."""
+    written: dict[Part, int] = {}
+
+    def watched(model: Model, n_texts: int, *, part: Part = Part.DOSE, **settings: Any) -> list[ScoredText]:
+        written[part] = written.get(part, 0) + n_texts
+        return neutral_texts(model, n_texts, part=part, **settings)
+
+    monkeypatch.setattr(module, "neutral_texts", watched)
+    judges_of(tiny, monkeypatch, training_items(RECIPE, tiny, 4))
+    assert written == {Part.CHOICE: 4, Part.DOSE: FEW_TEXTS, Part.JUDGING: FEW_TEXTS}
+
+
+@pytest.mark.parametrize(("fit", "used"), [(1, 2), (3, 3), (1000, FEW_TEXTS)])
+def test_there_are_fewer_texts_where_their_distributions_do_not_fit(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, fit: int, used: int
+) -> None:
+    """But never fewer than what brings the strength near."""
+    monkeypatch.setattr(module, "FluencyMeasurement", fluent_up_to(always))
+    monkeypatch.setattr(module, "most_followed", lambda _: fit * ANSWER_TOKENS)
+    rows, calibration = calibrated(tiny, rows_of(tiny))
+    again = EffectMeasurement(tiny, (), neutral_texts(tiny, used)).under(matrix(tiny, rows)).neutral.p95
+    assert again == pytest.approx(calibration.p95, rel=1e-3)
+
+
+def test_every_evaluation_is_counted(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the choice and of the strength, and every token that they computed; only the two of the check are not."""
+    monkeypatch.setattr(module, "FluencyMeasurement", fluent_up_to(always))
+    computed: list[int] = []
+    run = LogitReading.run
+
+    def counted(self: LogitReading, *arguments: Any, **settings: Any) -> None:
+        computed.append(self.totals.n_distinct)
+        run(self, *arguments, **settings)
+
+    monkeypatch.setattr(LogitReading, "run", counted)
+    rows = rows_of(tiny)
+    _, calibration = calibrate(
+        tiny,
+        candidates_of_vector(rows),
+        {1: 10.0, 2: 10.0},
+        training_items(RECIPE, tiny, 4),
+        components=components_of_vector(rows),
+    )
+    assert calibration.n_search_evaluations + calibration.n_evaluations == len(computed) - 2
+    assert calibration.n_tokens == sum(computed[:-2])
+    assert calibration.n_evaluations <= MOST_EVALUATIONS
+
+
 def test_what_never_breaks_has_the_largest_maximum_that_is_told(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """More is not promised from few answers."""
     monkeypatch.setattr(module, "FluencyMeasurement", fluent_up_to(always))
@@ -156,60 +254,80 @@ def test_a_vector_that_moves_nothing_is_an_error(tiny: Model) -> None:
         calibrated(tiny, rows_of(tiny, 0.0))
 
 
-@pytest.fixture(scope="module")
-def demo(_few_texts: None) -> Iterator[Model]:
-    """The model that ships."""
-    with Model.open(builtin_model_path(), LoadOptions(n_ctx=4096, n_threads=1)) as model:
-        yield model
+def extracted(model: Model) -> Extraction:
+    """Calibrate the recipe among its two layers; answers never break."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "FluencyMeasurement", fluent_up_to(always))
+        return extract(RECIPE, model, budget=BUDGET)
 
 
 @pytest.fixture(scope="module")
-def runs(demo: Model) -> tuple[Extraction, Extraction]:
-    """The same recipe, calibrated twice, among two layers."""
-    recipe = make_recipe({"name": "formal", "contrast": CONTRAST, "layers": "3-4", "holdout": 0.25})
-    return extract(recipe, demo, budget=BUDGET), extract(recipe, demo, budget=BUDGET)
+def run(tiny: Model, _few_texts: None) -> Extraction:
+    """One extraction."""
+    return extracted(tiny)
 
 
-def test_the_same_recipe_and_model_give_the_same_bytes(runs: tuple[Extraction, Extraction], tmp_path: Path) -> None:
+def test_the_same_recipe_and_model_give_the_same_bytes(tiny: Model, run: Extraction, tmp_path: Path) -> None:
     """Layers, strength and all that is said of them."""
-    for number, run in enumerate(runs):
-        write_vector(tmp_path / f"{number}.gguf", run.vector)
+    again = extracted(tiny)
+    for number, one in enumerate((run, again)):
+        write_vector(tmp_path / f"{number}.gguf", one.vector)
     assert (tmp_path / "0.gguf").read_bytes() == (tmp_path / "1.gguf").read_bytes()
-    assert runs[0].calibration == runs[1].calibration
+    assert again.calibration == run.calibration
 
 
-def test_layers_are_chosen_among_the_recipe_s(runs: tuple[Extraction, Extraction]) -> None:
+def test_layers_are_chosen_among_the_recipe_s(run: Extraction) -> None:
     """And only what was chosen is reported."""
-    run = runs[0]
-    assert set(run.vector.layers) <= {3, 4}
+    assert set(run.vector.layers) <= {2, 3}
     assert tuple(layer.layer for layer in run.layers) == run.vector.layers == run.vector.provenance.layers
     assert run.calibration is not None
-    assert {layer for step in run.calibration.steps for layer in step.layers} == {3, 4}
+    assert {layer for step in run.calibration.steps for layer in step.layers} == {2, 3}
 
 
-def test_the_dose_of_an_extraction_is_that_of_the_budget(demo: Model, runs: tuple[Extraction, Extraction]) -> None:
+def test_the_dose_of_an_extraction_is_that_of_the_budget(tiny: Model, run: Extraction) -> None:
     """The vector itself does that damage; what the calibration warns of, the extraction does too."""
-    run, calibration = runs[0], runs[0].calibration
+    calibration = run.calibration
     assert calibration is not None
-    rows = run.vector.as_rows(demo.n_layer)
-    damage = EffectMeasurement(demo, (), neutral_texts(demo, FEW_TEXTS)).under(rows).neutral.p95
+    rows = run.vector.as_rows(tiny.n_layer)
+    damage = EffectMeasurement(tiny, (), neutral_texts(tiny, FEW_TEXTS)).under(rows).neutral.p95
     assert damage == pytest.approx(calibration.p95, rel=1e-2)
     assert calibration.p95 == pytest.approx(BUDGET, rel=TOLERANCE)
     assert set(calibration.warnings) <= set(run.warnings)
     assert bool(calibration.warnings) == (calibration.maximum < run.vector.provenance.strength_recommended)
 
 
-def test_it_still_points_to_the_positive_side(runs: tuple[Extraction, Extraction]) -> None:
-    """Its best step has an effect, and class means lie as they should on every layer it was trained to tell apart."""
-    run = runs[0]
+def test_it_points_to_the_positive_side(tiny: Model, run: Extraction) -> None:
+    """What was chosen makes the positive side of the pairs likelier, and minus it the negative one."""
     assert run.calibration is not None
-    assert max(step.effect for step in run.calibration.steps) > 0
-    assert run.vector.provenance.dose > 0
+    [chosen] = [step for step in run.calibration.steps if step.chosen]
+    assert chosen.effect > 0
+    measurement = EffectMeasurement(tiny, training_items(RECIPE, tiny, 4), (), with_own=False)
+    rows = run.vector.as_rows(tiny.n_layer)
+    assert float((measurement.under(rows).log_odds - measurement.under(-rows).log_odds).mean()) > 0
 
 
-def test_the_file_keeps_what_was_found(runs: tuple[Extraction, Extraction], tmp_path: Path) -> None:
+def test_the_dose_says_how_many_natural_sizes_are_added(tiny: Model, run: Extraction) -> None:
+    """Along the whole direction of the deepest layer, which is what the recipe gives without deltas and dose."""
+    vector = run.vector
+    whole = extract(changed(RECIPE, {"deltas": False, "dose": 1.0}), tiny).vector.directions[max(vector.layers)]
+    direction = whole.astype(np.float64)
+    added = vector.as_rows(tiny.n_layer).astype(np.float64).sum(axis=0)
+    assert vector.provenance.dose == pytest.approx(float(added @ direction / (direction @ direction)), rel=1e-4)
+
+
+def test_layers_are_judged_by_what_is_added_to_them(tiny: Model, run: Extraction, tmp_path: Path) -> None:
+    """On the held-out pairs, read again by themselves; a mixture need not tell them apart as its direction does."""
+    extract(RECIPE, tiny, save_to=tmp_path / "states")
+    saved = open_saved(tmp_path / "states")
+    places = [saved.layers.index(layer) for layer in run.vector.layers]
+    sides = (saved.states[name][:, places] for name in ("held_out_positive", "held_out_negative"))
+    expected = separation(np.stack([run.vector.directions[layer] for layer in run.vector.layers]), *sides)
+    assert [layer.auc for layer in run.layers] == pytest.approx(expected.auc.tolist())
+    assert run.vector.provenance.separation == {layer.layer: layer.auc for layer in run.layers}
+
+
+def test_the_file_keeps_what_was_found(run: Extraction, tmp_path: Path) -> None:
     """Budget, damage and maximum; a part of the vector, or a multiple, is another one that nobody has measured."""
-    run = runs[0]
     assert run.calibration is not None
     write_vector(tmp_path / "v.gguf", run.vector)
     vector = read_vector(tmp_path / "v.gguf")
@@ -224,11 +342,11 @@ def test_the_file_keeps_what_was_found(runs: tuple[Extraction, Extraction], tmp_
     assert (-1.0 * vector).provenance.strength_maximum is None
 
 
-def test_without_a_budget_the_recipe_s_dose_and_layers_are_taken(demo: Model) -> None:
+def test_without_a_budget_the_recipe_s_dose_and_layers_are_taken(tiny: Model) -> None:
     """And nothing is said of damage."""
-    recipe = make_recipe({"name": "formal", "contrast": CONTRAST, "layers": "3-4", "dose": 0.6})
-    plain = extract(recipe, demo)
+    recipe = make_recipe({"name": "formal", "contrast": CONTRAST, "layers": "2-3", "dose": 0.6})
+    plain = extract(recipe, tiny)
     assert plain.calibration is None
-    assert plain.vector.layers == (3, 4)
+    assert plain.vector.layers == (2, 3)
     assert plain.vector.provenance.dose == recipe.dose
     assert plain.vector.provenance.damage_budget is None
