@@ -57,6 +57,9 @@ MIXES = (
     Mix("sum of methods", (DIRECTION, OTHER_METHOD), 0.3, none_below_zero=True),
 )
 """None of them wins everywhere: which does is seen when each is tried."""
+BEST = "mixture of the best"
+_MIXED = 4
+_RIDGE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,7 @@ def search_layers(
     Returns:
         The rows at the budget, and what was tried.
     """
-    total = len(components) + len(candidates) + (len(MIXES) if components else 0) + 1
+    total = len(components) + len(candidates) + (len(MIXES) if components else 0) + _MIXED + 2
     sized = [_small_dose(component, state_norms) for component in components]
     moves = []
     for number, component in enumerate(sized):
@@ -151,11 +154,27 @@ def search_layers(
         size = min(max(trial.strength * relative, 0.05), 4.0)
         tried.append(_scored(what, rows, trial, budget, judges))
         tell(len(components) + number + 1, total)
+    best = sorted((entry for entry in tried if entry[0] > 0), key=lambda entry: -entry[0])[:_MIXED]
+    if components and len(best) > 1:
+        rows = _mixture_of_the_best([entry[1] for entry in best], judges)
+        tried.append(_scored(BEST, rows, _at_budget(rows, 1.0, budget, judges), budget, judges))
     ranked = sorted(tried, key=lambda entry: -entry[0])
     chosen = _best_heard(ranked, judges)
     tell(total, total)
     steps = tuple(dataclasses.replace(entry[2], chosen=entry is chosen) for entry in ranked)
     return Found(chosen[1], steps)
+
+
+def _mixture_of_the_best(parts: Sequence[Rows], judges: Judges) -> Rows:
+    """Give a sum of candidates, weighed by what they do at the size that does the damage of the budget.
+
+    None is turned round: there they would not do the opposite of what they do here.
+    """
+    moves = [judges.moves(rows) for rows in parts]
+    fisher = information(judges.likely, [move.shift for move in moves])
+    effects = np.array([move.effect for move in moves])
+    weights = best_weights(effects, fisher, ridge=_RIDGE, none_below_zero=True)
+    return _weighted(parts, (weights / (np.linalg.norm(weights) or 1.0)).tolist())
 
 
 def _small_dose(component: Component, state_norms: Mapping[int, float]) -> Component:

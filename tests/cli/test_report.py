@@ -20,7 +20,7 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see that it happens."""
     for module, name, value in (
         (calibrating, "DOSE_TEXTS", 3),
-        (calibrating, "SEARCH_TEXTS", 2),
+        (calibrating, "SEARCH_TEXTS", (2, 2)),
         (evaluating, "NEUTRAL_TEXTS", 2),
         (evaluating, "MOST_DOSES", 4),
         (evaluate_chance, "N_CHANCE", 1),

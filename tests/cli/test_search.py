@@ -19,7 +19,7 @@ from tests.cli.conftest import Run, files
 def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see that it happens."""
     monkeypatch.setattr(calibrating, "DOSE_TEXTS", 3)
-    monkeypatch.setattr(calibrating, "SEARCH_TEXTS", 2)
+    monkeypatch.setattr(calibrating, "SEARCH_TEXTS", (2, 2))
     monkeypatch.setattr("ggufsteer.tasks.neutral_texts.ANSWER_TOKENS", 8)
 
     def few_answers(model: Model, **settings: Any) -> FluencyMeasurement:

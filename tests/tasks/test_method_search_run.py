@@ -15,7 +15,7 @@ from ggufsteer.files.vector import write_vector
 from ggufsteer.tasks import calibrate as calibrating
 from ggufsteer.tasks import method_search_judge as judging
 from ggufsteer.tasks import method_search_run as module
-from ggufsteer.tasks import method_search_states as states
+from ggufsteer.tasks import saved_states
 from ggufsteer.tasks.calibrate import TOLERANCE
 from ggufsteer.tasks.extract import Extraction, extract
 from ggufsteer.tasks.fluent import FluencyMeasurement
@@ -47,7 +47,9 @@ def _few_texts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(calibrating, "DOSE_TEXTS", 3)
         patched.setattr("ggufsteer.tasks.neutral_texts.ANSWER_TOKENS", 8)
-        patched.setattr(calibrating, "SEARCH_TEXTS", 2)
+        patched.setattr(calibrating, "FIRST_TEXTS", 2)
+        patched.setattr(calibrating, "SEARCH_TEXTS", (2, 2))
+        patched.setattr(calibrating, "WEIGHING_ITEMS", 2)
         patched.setattr(calibrating, "FluencyMeasurement", few_answers)
         patched.setattr(judging, "FluencyMeasurement", few_answers)
         patched.setattr(judging, "FEWEST_TEXTS", 2)
@@ -218,7 +220,7 @@ def test_states_on_disk_give_what_states_in_memory_give(
     tiny: Model, run: Extraction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where they are too many; nothing of them is left afterwards but what is to be kept."""
-    monkeypatch.setattr(states, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(saved_states, "MEMORY_BYTES", 0)
     found = searched(tiny, output=tmp_path / "v.gguf", save_to=tmp_path / "kept")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "v.gguf.search.json"]
     assert written(found, tmp_path) == written(run, tmp_path)
