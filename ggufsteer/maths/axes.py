@@ -99,10 +99,11 @@ def _krylov_axis(rows: States, seed: int) -> Axis:
 def lda(states: LayerStates) -> Axis:
     """Whiten the mean difference m by the covariance S of neutral text: `(S + lambda I)^-1 m`.
 
-    `lambda = RIDGE * trace(S) / embd`. With X the k centred neutral rows, the matrix of embd x embd numbers is never
-    made (Woodbury identity): `(m - X'(X X' + k lambda I)^-1 X m) / lambda`. S comes from neutral text because the
-    covariance within the classes also holds the concept's own spread, and would whiten the concept away. Neutral rows
-    that are all alike leave nothing to whiten by, and the mean difference stays as it is.
+    `lambda = RIDGE * trace(S) / embd`. With X the k centred neutral rows, fewer than embd, the matrix of embd x embd
+    numbers is never made (Woodbury identity): `(m - X'(X X' + k lambda I)^-1 X m) / lambda`. Nor is that of k x k
+    numbers where every token is a row. S comes from neutral text because the covariance within the classes also holds
+    the concept's own spread, and would whiten the concept away. Neutral rows that are all alike leave nothing to whiten
+    by, and the mean difference stays as it is.
     """
     difference = mean_difference(states)
     centred = states.neutral - states.neutral.mean(axis=0)  # (k, embd)
@@ -111,6 +112,8 @@ def lda(states: LayerStates) -> Axis:
     weight = RIDGE * np.square(centred).sum() / width
     if weight <= _NEGLIGIBLE * np.square(states.neutral).sum() / width:
         return difference
+    if rows > width:
+        return np.asarray(np.linalg.solve(centred.T @ centred + weight * np.eye(width), difference) * rows)
     inner = centred @ centred.T + weight * np.eye(rows)
     whitened = difference - centred.T @ np.linalg.solve(inner, centred @ difference)
     return np.asarray(whitened * (rows / weight))

@@ -54,8 +54,8 @@ def test_centred_pca_is_what_scikit_learn_calls_pca() -> None:
 
 
 @pytest.mark.parametrize(("rows", "width"), [(8, 30), (200, 30)])
-def test_whitening_by_woodbury_is_the_direct_solution(rows: int, width: int) -> None:
-    """Never making the embd x embd covariance changes nothing but the time, in length as in direction."""
+def test_whitening_is_the_direct_solution_however_many_the_rows_are(rows: int, width: int) -> None:
+    """Which of the two square matrices is made changes nothing but the time, in length as in direction."""
     given = states(4, rows, width)
     covariance = np.cov(given.neutral, rowvar=False, bias=True)
     ridge = axes.RIDGE * np.trace(covariance) / width
