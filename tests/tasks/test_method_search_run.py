@@ -13,12 +13,13 @@ from ggufsteer.files.recipe import Recipe, make_recipe, parse_recipe
 from ggufsteer.files.search_ledger import Judged
 from ggufsteer.files.vector import write_vector
 from ggufsteer.tasks import calibrate as calibrating
+from ggufsteer.tasks import components, saved_states
 from ggufsteer.tasks import method_search_judge as judging
 from ggufsteer.tasks import method_search_run as module
-from ggufsteer.tasks import saved_states
 from ggufsteer.tasks.calibrate import TOLERANCE
 from ggufsteer.tasks.extract import Extraction, extract
 from ggufsteer.tasks.fluent import FluencyMeasurement
+from ggufsteer.tasks.layer_search import MIXES
 from ggufsteer.tasks.method_search import Round
 from ggufsteer.tasks.method_search_run import MIXTURE, USUAL, Search
 from ggufsteer.tasks.progress import Progress
@@ -34,6 +35,7 @@ CONTRAST = {
         for thing in THINGS
     ],
 }
+NEUTRAL = ["The train leaves at nine.", "Iron is a metal.", "The door is shut."]
 ITEM = {"prompt": "Who are you?", "positive": "I am a clerk.", "negative": "Me? Nobody."}
 
 
@@ -50,6 +52,9 @@ def _few_texts() -> Iterator[None]:
         patched.setattr(calibrating, "FIRST_TEXTS", 2)
         patched.setattr(calibrating, "SEARCH_TEXTS", (2, 2))
         patched.setattr(calibrating, "WEIGHING_ITEMS", 2)
+        patched.setattr(components, "OTHER_METHODS", ("lda",))
+        patched.setattr(components, "N_SPREAD", 1)
+        patched.setattr("ggufsteer.tasks.layer_search.MIXES", MIXES[:1])
         patched.setattr(calibrating, "FluencyMeasurement", few_answers)
         patched.setattr(judging, "FluencyMeasurement", few_answers)
         patched.setattr(judging, "FEWEST_TEXTS", 2)
@@ -59,8 +64,8 @@ def _few_texts() -> Iterator[None]:
 
 
 def recipe(**keys: Any) -> Recipe:
-    """A recipe of pairs of answers."""
-    return make_recipe({"name": "formal", "contrast": CONTRAST, **keys})
+    """A recipe of pairs of answers, with a little neutral text of its own: everyday prompts are many."""
+    return make_recipe({"name": "formal", "contrast": CONTRAST, "eval": {"neutral": NEUTRAL}, **keys})
 
 
 def searched(model: Model, n_candidates: int = 4, **settings: Any) -> Extraction:
@@ -212,7 +217,7 @@ def test_a_ledger_of_another_search_is_refused_before_any_work(
 
 def test_the_items_that_judge_a_vector_have_no_part_in_it(tiny: Model, run: Extraction) -> None:
     """Other [eval] items, the same numbers."""
-    other = searched(tiny, recipe=recipe(eval={"items": [ITEM]})).vector
+    other = searched(tiny, recipe=recipe(eval={"items": [ITEM], "neutral": NEUTRAL})).vector
     assert all(np.array_equal(other.directions[layer], run.vector.directions[layer]) for layer in run.vector.layers)
 
 
