@@ -158,6 +158,7 @@ def search_layers(
     if components and len(best) > 1:
         rows = _mixture_of_the_best([entry[1] for entry in best], judges)
         tried.append(_scored(BEST, rows, _at_budget(rows, 1.0, budget, judges), budget, judges))
+        tell(total - 1, total)
     ranked = sorted(tried, key=lambda entry: -entry[0])
     chosen = _best_heard(ranked, judges)
     tell(total, total)

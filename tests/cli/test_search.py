@@ -11,6 +11,7 @@ from ggufsteer.files.vector import read_vector
 from ggufsteer.tasks import calibrate as calibrating
 from ggufsteer.tasks import method_search_judge as judging
 from ggufsteer.tasks.fluent import FluencyMeasurement
+from ggufsteer.tasks.layer_search import MIXES
 from ggufsteer.tasks.method_search import Judgements
 from tests.cli.conftest import Run, files
 
@@ -21,6 +22,9 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrating, "DOSE_TEXTS", 3)
     monkeypatch.setattr(calibrating, "SEARCH_TEXTS", (2, 2))
     monkeypatch.setattr("ggufsteer.tasks.neutral_texts.ANSWER_TOKENS", 8)
+    monkeypatch.setattr("ggufsteer.tasks.layer_search.MIXES", MIXES[:1])
+    for name in ("SEARCH_ITEMS", "MOST_ITEMS"):
+        monkeypatch.setattr(f"ggufsteer.tasks.method_search_run.{name}", 3)
 
     def few_answers(model: Model, **settings: Any) -> FluencyMeasurement:
         return FluencyMeasurement(model, n_answers=2, max_tokens=4, **settings)

@@ -16,9 +16,15 @@ from ggufsteer.files.control_vector import Provenance
 from ggufsteer.files.recipe import Recipe
 from ggufsteer.files.vector import write_vector
 from ggufsteer.maths.directions import METHODS
+from ggufsteer.tasks import saved_states as module
+from ggufsteer.tasks.contrast import answered_pairs, contrast_of
 from ggufsteer.tasks.extract import Extraction, extract, extract_from_saved
+from ggufsteer.tasks.neutral import neutral_text
+from ggufsteer.tasks.observations import Observations
+from ggufsteer.tasks.origin import origin_of
 from ggufsteer.tasks.recipes import changed
-from ggufsteer.tasks.saved_states import ORIGIN_KEY, RECIPE_KEY
+from ggufsteer.tasks.saved_states import ORIGIN_KEY, RECIPE_KEY, states_within_bounds
+from ggufsteer.tasks.states import states_in_memory
 from tests.tasks.contrasts import OWN_ANSWERS, PLAIN, READ, UNPAIRED
 from tests.tasks.contrasts import recipe_of as recipe_without_neutral_text
 
@@ -369,3 +375,28 @@ def test_unfinished_states_of_another_recipe_are_kept_and_named(tiny: Model, tmp
     assert (tmp_path / "states.partial").read_bytes() == before
     extract(recipe_of(layers=(1,)), tiny, save_to=tmp_path / "states")
     assert [path.name for path in tmp_path.iterdir()] == ["states"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("fits", [False, True])
+def test_states_in_memory_and_on_disk_are_the_same_bytes(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, kept: bool
+) -> None:
+    """A file is written where they are to be kept, or are too many for the memory; nowhere else."""
+    recipe, layers = recipe_of(holdout=0.25), (1, 3)
+    contrast = contrast_of(recipe, tiny, *answered_pairs(recipe, tiny))
+    observations, neutral = Observations.of(contrast), neutral_text(recipe, tiny, always=True)
+    origin = origin_of(tiny, contrast, observations, layers)
+    expected = states_in_memory(tiny, observations, neutral, layers)
+    size = sum(rows.nbytes for rows in expected.values())
+    monkeypatch.setattr(module, "MEMORY_BYTES", size if fits else size - 1)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    keep = tmp_path / "kept" if kept else None
+    found = states_within_bounds(keep, folder, recipe, tiny, origin, observations, neutral, layers)
+    assert list(found) == list(expected)
+    for name, rows in expected.items():
+        assert rows.shape[1:] == (len(layers), tiny.n_embd)
+        assert np.array_equal(found[name], rows)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == (["kept"] if kept else [])
+    assert [path.name for path in folder.iterdir()] == ([] if fits or kept else ["states"])
