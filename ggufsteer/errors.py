@@ -82,3 +82,9 @@ class EngineError(SteerError):
     """llama.cpp or the native library failed while a sound request ran."""
 
     default_exit_code = ExitCode.FAILED
+
+
+class HubError(SteerError):
+    """The model hub cannot be reached, refuses, or sent something else than it had promised."""
+
+    default_exit_code = ExitCode.NETWORK

@@ -40,8 +40,11 @@ def _move_user_state(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for variable, place in _STATE_VARIABLES.items():
         monkeypatch.setenv(variable, str(folder / place))
     settings = [variable for variable in os.environ if variable.startswith("LLAMA_ARG_")]
-    for variable in ("HF_TOKEN", "GGUFSTEER_MODEL", "FORCE_COLOR", "COLUMNS", *settings):
+    hub = ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT")
+    for variable in (*hub, "GGUFSTEER_MODEL", "FORCE_COLOR", "COLUMNS", *settings):
         monkeypatch.delenv(variable, raising=False)
+    # Nobody listens there: a test that forgets its stand-in does not reach the real hub.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_COLOR", "1")
     # Threads of several processes, or of this one and its child, wait for each other by turning round and round.
     monkeypatch.setenv("LLAMA_ARG_THREADS", "1")

@@ -8,6 +8,7 @@ from ggufsteer.errors import (
     EngineError,
     ExitCode,
     FileFormatError,
+    HubError,
     MisfitError,
     ModelError,
     RecipeError,
@@ -24,6 +25,7 @@ from ggufsteer.errors import (
         (MisfitError, ExitCode.MISFIT),
         (ModelError, ExitCode.FAILED),
         (EngineError, ExitCode.FAILED),
+        (HubError, ExitCode.NETWORK),
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(kind: type[SteerError], code: ExitCode) -> None:

@@ -49,12 +49,12 @@ def ablate_map_command(
 
     Without -m the demo model is used if the vector was made from it.
     """
-    from ggufsteer.engine.builtin import resolve_vector
+    from ggufsteer.cli.model_choice import find_vector
     from ggufsteer.files.recipe_layers import parse_layers, resolve_layers
     from ggufsteer.files.vector import read_vector
 
     choice = parse_layers(layers)
-    path = resolve_vector(vector)
+    path = find_vector(vector)
     read = read_vector(path, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")

@@ -46,14 +46,13 @@ def calibrate_command(vector: str, output: Path | None, force: bool, as_json: bo
     Afterwards strength 1.0 is the dose to recommend, and the file says how far one may go. Vectors of other tools can
     be calibrated too, with --recipe for the pairs.
     """
-    from ggufsteer.cli.model_choice import model_for_vector
+    from ggufsteer.cli.model_choice import find_vector, model_for_vector
     from ggufsteer.cli.saving import check_output
-    from ggufsteer.engine.builtin import resolve_vector
     from ggufsteer.errors import SteerError
     from ggufsteer.files.vector import read_vector, write_vector
     from ggufsteer.tasks.calibrate_vector import calibrate_vector
 
-    path = resolve_vector(vector)
+    path = find_vector(vector)
     if output is None and vector.startswith("builtin:"):
         raise SteerError(f"{vector} is part of the program, and stays as it is", "say where it goes with -o FILE")
     read = read_vector(path, producer=flags["producer"])

@@ -109,7 +109,9 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
     """Check what was asked for and put it together; everything that can be refused without a model is refused here."""
     from pydantic import ValidationError
 
+    from ggufsteer.cli.model_choice import find_model
     from ggufsteer.engine.messages import Load, SamplingSettings
+    from ggufsteer.files.hub_names import is_hub_name
     from ggufsteer.tasks.chat import ChatOptions
     from ggufsteer.tasks.chat_options import POLICIES
     from ggufsteer.tasks.chat_vectors import is_file
@@ -130,7 +132,7 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
         problem = error.errors()[0]
         name = {"temperature": "--temp", "top_p": "--top-p"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
         raise SteerError(f"{name} {problem['input']}: {problem['msg']}", "see `ggufsteer chat --help`") from error
-    model = flags["model"] or BUILTIN
+    model = str(find_model(flags["model"])) if is_hub_name(flags["model"]) else flags["model"] or BUILTIN
     if model != BUILTIN and not is_file(model):
         raise SteerError(f"{model}: no such file", "check the path, or leave -m out for the model that ships")
     return ChatOptions(
@@ -154,7 +156,10 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
 
 def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float | None], ...]:
     """Find the files of the vectors that were named; without a model and a vector, those that ship, all at 0."""
+    from ggufsteer.cli.model_choice import find_vector
+    from ggufsteer.files.hub_names import is_hub_name
     from ggufsteer.tasks.chat_vectors import is_file, named_vector
+    from ggufsteer.tasks.equaliser import split_strength
 
     if not named and model is None:
         from ggufsteer.engine.builtin import builtin_vectors
@@ -162,6 +167,8 @@ def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float 
         return tuple((str(path), 0.0) for path in builtin_vectors().values())
     found = []
     for text in named:
+        if is_hub_name(text):
+            find_vector(split_strength(text)[0])
         path, strength = named_vector(text)
         if not is_file(path):
             raise SteerError(f"--vector {path}: no such file", f"check the path; {BUILTIN}:NAME is a vector that ships")

@@ -111,7 +111,7 @@ def run(
     Raises:
         SteerError: Task, vector or model cannot be used.
     """
-    from ggufsteer.engine.builtin import resolve_model
+    from ggufsteer.cli.model_choice import find_model
     from ggufsteer.tasks.choices import run_choices
     from ggufsteer.tasks.choices_builtin import choice_task
 
@@ -123,7 +123,7 @@ def run(
     say_which_model(model_name)
     from ggufsteer.engine.model import Model
 
-    with Model.open(resolve_model(model_name), options) as model, console.progress(quiet=as_json) as report:
+    with Model.open(find_model(model_name), options) as model, console.progress(quiet=as_json) as report:
         result = run_choices(model, items, [arm for arm, _ in arms], force=force, report=report)
         label = model.identity.label
         content_hash = model.identity.content_hash

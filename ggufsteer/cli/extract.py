@@ -118,7 +118,7 @@ def _extract(
 ) -> None:
     """Compute a recipe's vector, write it, and say what came out; measure it where a report is wanted."""
     options, states, search = load_options(flags), flags["save_activations"], search_of(flags, target)
-    from ggufsteer.engine.builtin import resolve_model
+    from ggufsteer.cli.model_choice import find_model
     from ggufsteer.engine.model import Model
     from ggufsteer.files.vector import write_vector
     from ggufsteer.tasks.calibrate import BUDGET
@@ -129,7 +129,7 @@ def _extract(
         console.warn(
             f"recipe '{recipe.name}' is written for real chat models, not for the demo model; name one with -m"
         )
-    with Model.open(resolve_model(name), options) as model:
+    with Model.open(find_model(name), options) as model:
         with console.progress(quiet=as_json) as report, _resumable(search.ledger if search else states):
             extraction = extract(recipe, model, save_to=states, budget=budget, search=search, report=report)
         write_vector(target, extraction.vector)

@@ -47,13 +47,13 @@ def lens_command(vector: str, others: tuple[str, ...], layers: str, k: int, as_j
 
     Without -m the demo model is used if the vector was made from it.
     """
-    from ggufsteer.engine.builtin import resolve_vector
+    from ggufsteer.cli.model_choice import find_vector
     from ggufsteer.files.recipe_layers import parse_layers
 
     choice = parse_layers(layers)
-    path = resolve_vector(vector)
+    path = find_vector(vector)
     read = _read(vector, path, flags["producer"])
-    compared = {name: _read(name, resolve_vector(name), flags["producer"]) for name in others}
+    compared = {name: _read(name, find_vector(name), flags["producer"]) for name in others}
     from ggufsteer.engine.model import LoadOptions, Model
     from ggufsteer.tasks.lens import lens, shipped_vectors
 

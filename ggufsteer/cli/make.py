@@ -48,7 +48,7 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
     check_new(recipe_path, force=force)
     options = load_options(flags)
     budget_of(flags, None)  # flags that contradict each other are refused before a model is loaded
-    from ggufsteer.engine.builtin import resolve_model
+    from ggufsteer.cli.model_choice import find_model
     from ggufsteer.engine.model import Model
     from ggufsteer.files.model_identity import from_header
     from ggufsteer.files.recipe import write_recipe
@@ -57,7 +57,7 @@ def make_command(phrase: str, against: str, output: Path | None, force: bool, as
     from ggufsteer.tasks.make import recipe_for_phrase
 
     say_which_model(flags["model"])
-    with Model.open(resolve_model(flags["model"]), options) as model:
+    with Model.open(find_model(flags["model"]), options) as model:
         recipe = recipe_for_phrase(
             phrase,
             against,

@@ -1,14 +1,74 @@
-"""Which model a command takes where the person has named a vector and perhaps no model."""
+"""Which model or vector a command takes: what was named, brought from the hub where it has to be, or the demo model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from ggufsteer.cli import console
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
+    from ggufsteer.cli.main import Settings
     from ggufsteer.files.control_vector import ControlVector
+    from ggufsteer.tasks.hub import Fetched
+
+
+def find_model(name: str | None) -> Path:
+    """Return the file that a model's name stands for, and download it if it is the hub's and not here.
+
+    Args:
+        name: A path, "builtin", a name of the hub's ("hf:…"), or None for the demo model.
+
+    Raises:
+        SteerError: The name is none, or the hub does not give the file.
+    """
+    from ggufsteer.engine.builtin import resolve_model
+
+    return _from_hub(name) or resolve_model(name)
+
+
+def find_vector(name: str) -> Path:
+    """Return the file that a vector's name stands for, and download it if it is the hub's and not here; as above."""
+    from ggufsteer.engine.builtin import resolve_vector
+
+    return _from_hub(name) or resolve_vector(name)
+
+
+def _from_hub(name: str | None) -> Path | None:
+    from ggufsteer.files.hub_names import is_hub_name
+
+    if name is None or not is_hub_name(name):
+        return None
+    fetched = fetch_shown(name)
+    if fetched.n_bytes:
+        console.note(f"{name}: {fetched.paths[0].name} ({fetched.reason})")
+    if fetched.note:
+        console.warn(fetched.note)
+    return fetched.paths[0]
+
+
+def fetch_shown(name: str, *, newest: bool = False, quiet: bool = False) -> Fetched:
+    """Have a file of the hub's on this machine, with a bar on stderr while it comes.
+
+    Args:
+        name: With or without the `hf:` in front.
+        newest: Ask the hub even when it is here.
+        quiet: Show no progress.
+
+    Raises:
+        SteerError: The name is none, or the hub does not give the file.
+    """
+    from ggufsteer.files.hub_cache import is_offline
+    from ggufsteer.files.hub_names import parse_hub_name
+    from ggufsteer.tasks.hub import fetch
+
+    settings: Settings | None = click.get_current_context().find_root().obj
+    offline = is_offline() or (settings is not None and settings.offline)
+    with console.progress(quiet=quiet) as report:
+        return fetch(parse_hub_name(name), offline=offline, newest=newest, report=report)
 
 
 def model_for_vector(name: str | None, vector: ControlVector, path: Path) -> Path:
@@ -22,13 +82,12 @@ def model_for_vector(name: str | None, vector: ControlVector, path: Path) -> Pat
     Raises:
         SteerError: No model was named, and the vector is of another one than the demo model.
     """
-    from ggufsteer.engine.builtin import resolve_model
-
     if name is not None:
-        return resolve_model(name)
+        return find_model(name)
     made_from = vector.provenance.model
     if made_from is None:
         raise SteerError(f"{path}: the vector does not say which model it belongs to", "name the model's file with -m")
+    from ggufsteer.engine.builtin import resolve_model
     from ggufsteer.files.model_identity import from_header
 
     builtin = resolve_model("builtin")

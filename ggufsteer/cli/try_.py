@@ -52,12 +52,12 @@ def try_command(vector: str, question: str, strengths: tuple[float, ...], as_jso
 
     Without -m the demo model is used if the vector was made from it.
     """
-    from ggufsteer.engine.builtin import resolve_vector
+    from ggufsteer.cli.model_choice import find_vector
     from ggufsteer.files.vector import read_vector
 
     if not question.strip():
         raise SteerError("the question is empty", 'ask something, such as "What do you think of tea?"')
-    path = resolve_vector(vector)
+    path = find_vector(vector)
     read = read_vector(path, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")

@@ -24,13 +24,13 @@ def read_vectors(names: Sequence[str], producer: str | None) -> dict[str, tuple[
     Raises:
         SteerError: A file is missing, or no vector.
     """
-    from ggufsteer.engine.builtin import resolve_vector
+    from ggufsteer.cli.model_choice import find_vector
     from ggufsteer.files.vector import read_vector
     from ggufsteer.text import clean
 
     read: dict[str, tuple[ControlVector, Path]] = {}
     for name in names:
-        path = resolve_vector(name)
+        path = find_vector(name)
         vector = read_vector(path, producer=producer)
         for remark in vector.notes:
             console.warn(f"{name}: {remark}")

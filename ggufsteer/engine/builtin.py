@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ggufsteer.errors import EngineError, ModelError, SteerError
+from ggufsteer.files.hub_cache import cached_path
+from ggufsteer.files.hub_names import is_hub_name, parse_hub_name
 from ggufsteer.text import nearest
 
 BUILTIN = "builtin"
@@ -88,22 +90,20 @@ def quantise(source: Path, target: Path, quantisation: str, *, n_threads: int = 
 
 
 def resolve_model(name: str | None) -> Path:
-    """Find the file that a model's name stands for.
+    """Find the file that a model's name stands for; nothing is downloaded.
 
     Args:
-        name: A path; "builtin" or None for the model that ships.
+        name: A path; "builtin" or None for the model that ships; "hf:user/repository" for one in the hub's cache.
 
     Raises:
-        SteerError: The name asks for a download.
+        SteerError: The name is none of the hub's.
+        HubError: The model is not on this machine.
         ModelError: The model that ships is missing.
     """
     if name is None or name == BUILTIN:
         return builtin_model_path()
-    if name.startswith("hf:"):
-        raise SteerError(
-            f"model {name!r}: ggufsteer does not download models yet",
-            "download the file, for example with `hf download`, and give its path with -m",
-        )
+    if is_hub_name(name):
+        return cached_path(parse_hub_name(name))
     return Path(name)
 
 
@@ -116,11 +116,15 @@ def resolve_vector(name: str) -> Path:
     """Find the file that a vector's name stands for.
 
     Args:
-        name: A path, or "builtin:NAME" for a vector that ships.
+        name: A path, "builtin:NAME" for a vector that ships, or "hf:user/repository/file.gguf" for one in the hub's
+            cache; nothing is downloaded.
 
     Raises:
-        SteerError: No vector of that name ships.
+        SteerError: No vector of that name ships, or the name is none of the hub's.
+        HubError: The vector is not on this machine.
     """
+    if is_hub_name(name):
+        return cached_path(parse_hub_name(name))
     kind, separator, wanted = name.partition(":")
     if kind != BUILTIN or not separator:
         return Path(name)

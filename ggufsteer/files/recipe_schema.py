@@ -24,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from ggufsteer.errors import SteerError
+from ggufsteer.files.hub_names import is_hub_name, parse_hub_name
 from ggufsteer.files.pairs import MAX_PAIRS, Pair, Pairs, problem_of_pair, problem_of_pairs
 from ggufsteer.files.recipe_layers import LAYER_FORMS, LayerChoice, problem_of_layers
 from ggufsteer.files.recipe_texts import (
@@ -42,7 +44,6 @@ from ggufsteer.files.toml_writer import toml_pieces
 POSITIONS = ("last", "prompt", "response", "all")
 Method = Literal["mean", "pca", "pca_diff", "lda", "logistic", "crosscov"]
 _NAME = re.compile(r"\w(?:[\w .+-]{0,62}[\w+-])?")
-_HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 
 
 class Part(BaseModel):
@@ -250,8 +251,11 @@ def _name(value: str) -> str:
 
 
 def _model(value: str) -> str:
-    if value.startswith("hf:") and not _HUB_NAME.fullmatch(value):
-        raise refusal("is no model on the hub", 'write "hf:user/repository" or "hf:user/repository:Q4_K_M"')
+    if is_hub_name(value):
+        try:
+            parse_hub_name(value)
+        except SteerError as problem:
+            raise refusal("is no model on the hub", problem.hint) from problem
     return value
 
 
@@ -277,7 +281,7 @@ class Recipe(Part):
     name: Annotated[str, AfterValidator(_name)]
     description: Persona = ""
     model: Annotated[Text, AfterValidator(_model)] | None = None
-    """A path, "hf:user/repository:QUANT", or "builtin"; None leaves it to the command line."""
+    """A path, a name of the hub's as "hf:user/repository:QUANT", or "builtin"; None leaves it to the command line."""
     method: Method = "mean"
     position: Annotated[str | int, BeforeValidator(_position)]
     """Where the state is read; "response" for answers, else "last", unless the recipe says so."""

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from ggufsteer.files.hub_names import is_hub_name
 from ggufsteer.files.recipe import Recipe, find_recipe, make_recipe
 from ggufsteer.files.recipe_layers import parse_layers
 
@@ -56,7 +57,7 @@ def model_of(recipe: Recipe, name: str) -> str | None:
         recipe: The recipe.
         name: Its file, or its name where it came with the program.
     """
-    if recipe.model is None or recipe.model == "builtin" or recipe.model.startswith("hf:"):
+    if recipe.model is None or recipe.model == "builtin" or is_hub_name(recipe.model):
         return recipe.model
     return str(find_recipe(name).parent / recipe.model)
 
@@ -78,7 +79,8 @@ TEMPLATE = """\
 name = "{name}"
 description = "What + stands for, in one sentence."
 
-# Which model: a path from here, or "builtin" for the small one that comes with ggufsteer. `-m` goes first.
+# Which model: a path from here, "hf:user/repository:Q4_K_M" for one from the hub, or "builtin" for the small one that
+# comes with ggufsteer. `-m` goes first.
 # model = "model.gguf"
 
 # How the direction is computed: "mean" is the one to begin with; pca, pca_diff, lda, logistic, crosscov are there too.

@@ -247,13 +247,6 @@ def test_a_model_that_is_not_there_is_named(run: Run) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_hub_name_says_that_it_is_not_there_yet(run: Run) -> None:
-    """`hf:` names are understood and refused."""
-    result = run("extract", "happy.toml", "-m", "hf:user/model:Q4_K_M")
-    assert result.exit_code == 2
-    assert "download" in result.stderr
-
-
 def test_ctrl_c_in_the_middle_leaves_no_file(tiny: Path, folder: Path) -> None:
     """SIGINT while states are being read ends the process with 130 and leaves nothing half written."""
     command = [sys.executable, "-m", "ggufsteer", "extract", *put_pairs(folder, 3000)]

@@ -11,7 +11,7 @@ import ggufsteer
 from ggufsteer.engine import builtin
 from ggufsteer.engine.builtin import builtin_model_path, builtin_vectors, quantise, resolve_model, resolve_vector
 from ggufsteer.engine.model import LoadOptions, Model
-from ggufsteer.errors import EngineError, ModelError, SteerError
+from ggufsteer.errors import EngineError, HubError, ModelError, SteerError
 
 
 @pytest.fixture
@@ -27,11 +27,12 @@ def test_the_builtin_model_is_the_default(shipped: Path) -> None:
     assert resolve_model("some/model.gguf") == Path("some/model.gguf")
 
 
-def test_a_download_is_not_tried(shipped: Path) -> None:
-    """What cannot be done yet says so, with a way round."""
-    with pytest.raises(SteerError, match="does not download") as caught:
-        resolve_model("hf:someone/some-model:Q4_K_M")
-    assert "-m" in caught.value.hint
+def test_a_download_is_not_tried() -> None:
+    """A name of the hub's stands for what is in the cache; for the rest there is a command."""
+    for resolve in (resolve_model, resolve_vector):
+        with pytest.raises(HubError, match="is not on this machine") as caught:
+            resolve("hf:someone/some-model:Q4_K_M")
+        assert "ggufsteer pull hf:someone/some-model:Q4_K_M" in caught.value.hint
 
 
 def test_a_vector_that_ships_has_a_name() -> None:
