@@ -131,6 +131,22 @@ class Context:
             self.clear()
             raise
 
+    def decode_one(self, token: int, position: int) -> None:
+        """Evaluate one token of the sequence 0, with its logits, as `decode` does with ten times as much to prepare.
+
+        Raises:
+            EngineError: As `decode`.
+        """
+        self._live()
+        if not 0 <= token < self._n_vocab:
+            raise EngineError(f"token id {token}; it must be 0 to {self._n_vocab - 1}")
+        batch = self._batch.single(token, position)
+        try:
+            self._evaluate(batch, 1)
+        except BaseException:
+            self.clear()
+            raise
+
     def _evaluate(self, batch: Any, n_tokens: int) -> None:
         has_edits = self._steering.edits is not None
         if has_edits:
@@ -157,6 +173,10 @@ class Context:
             # Also after an error: the reader would otherwise write into an array that is gone.
             report = self.reader.finish()
         reading.check(report, [int(layer) for layer in wanted.layers])
+
+    def wait(self) -> None:
+        """Wait until everything is computed: with a GPU, a decode may return before that."""
+        llama_cpp.llama_synchronize(self._live())
 
     def logits(self, batch_position: int) -> Float32:
         """Give a copy of the logits at a position of the last batch for which they were asked. # (n_vocab,)"""
@@ -292,6 +312,7 @@ class _BatchBuffers:
         # llama.cpp wants a pointer to a list of sequence ids for each token; each list is a stretch of this one.
         self._sequence_ids = np.arange(n_seq_max, dtype=np.int32)
         self._sequence_id_lists = np.zeros(capacity + 1, dtype=np.uintp)
+        self._single = self._batch(1)
 
     def outputs(self, n_tokens: int) -> NDArray[np.int32]:
         """Give the positions in the filled batch where logits are asked for."""
@@ -307,6 +328,16 @@ class _BatchBuffers:
         self._n_sequence_ids[:count] = n_sequences
         self._sequence_id_lists[:count] = self._sequence_ids.ctypes.data + 4 * sequence_ids.astype(np.uintp)
         self._output[:count] = outputs
+        return self._batch(count)
+
+    def single(self, token: int, position: int) -> Any:
+        """Give a llama_batch of one token of the sequence 0, with its logits; valid until the next call."""
+        self._token[0], self._position[0] = token, position
+        self._n_sequence_ids[0] = self._output[0] = 1
+        self._sequence_id_lists[0] = self._sequence_ids.ctypes.data
+        return self._single
+
+    def _batch(self, count: int) -> Any:
         id_type = llama_cpp.llama_seq_id
         return llama_cpp.llama_batch(
             n_tokens=count,
