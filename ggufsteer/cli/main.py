@@ -42,7 +42,11 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "eval": LazyCommand("ggufsteer.cli.evaluate", "evaluate_command", "Measure what vectors do, and what they break."),
     "extract": LazyCommand("ggufsteer.cli.extract", "extract_command", "Compute a control vector from a recipe."),
     "lens": LazyCommand("ggufsteer.cli.lens", "lens_command", "Show what a vector says in the model's own words."),
+    "list": LazyCommand(
+        "ggufsteer.cli.list_", "list_command", "List the models and vectors from the hub that are here."
+    ),
     "make": LazyCommand("ggufsteer.cli.make", "make_command", "Make a control vector from a phrase."),
+    "pull": LazyCommand("ggufsteer.cli.pull", "pull_command", "Download a model or a vector from the hub."),
     "recipe": LazyCommand("ggufsteer.cli.recipe", "recipe_group", "Write, check and look at recipes."),
     "scan": LazyCommand("ggufsteer.cli.scan", "scan_command", "Show how far a text expresses vectors' concepts."),
     "try": LazyCommand("ggufsteer.cli.try_", "try_command", "Answer a question without and with a vector."),
@@ -54,6 +58,8 @@ class Settings:
     """What holds for the whole call."""
 
     debug: bool = False
+    offline: bool = False
+    """Make no request to the hub."""
 
 
 class Application(click.Group):

@@ -5,9 +5,10 @@ One decorator a group: an option means the same wherever it appears. This module
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -110,8 +111,24 @@ def _llama_option(*flags: str, variable: str, **settings: Any) -> Callable[[Func
     return click.option(*flags, envvar=f"LLAMA_ARG_{variable}", show_envvar=True, **settings)
 
 
+def _set_offline(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
+    settings: Settings | None = context.find_root().obj
+    if wanted and settings is not None:
+        settings.offline = True
+
+
 _MODEL_OPTIONS = (
-    _llama_option("-m", "--model", variable="MODEL", metavar=f"FILE|{BUILTIN}", help="The GGUF model."),
+    _llama_option(
+        "-m", "--model", variable="MODEL", metavar=f"FILE|hf:NAME|{BUILTIN}", help="The GGUF model."
+    ),
+    _llama_option(
+        "-hf", "-hfr", "--hf-repo", "hf_repo", variable="HF_REPO", metavar="USER/REPOSITORY[:QUANT]",
+        help="The model from the hub, in the quantisation given, or else Q4_K_M; kept in the Hugging Face cache.",
+    ),
+    _llama_option(
+        "--offline", variable="OFFLINE", is_flag=True, expose_value=False, callback=_set_offline,
+        help="Make no request to the hub: take what is on this machine.",
+    ),
     _llama_option(
         "-ngl", "--gpu-layers", "--n-gpu-layers", variable="N_GPU_LAYERS", metavar="N|auto|all",
         default="auto", show_default=True, type=WholeNumber(-1, words=("auto", "all")),
@@ -142,9 +159,33 @@ _MODEL_OPTIONS = (
 
 def model_options(command: Function) -> Function:
     """Add the model and how it is loaded; the command takes them as `model` and `**loading` for `load_options`."""
+
+    @functools.wraps(command)
+    def with_one_model(*arguments: Any, **flags: Any) -> Any:
+        repository = flags.pop("hf_repo")
+        if repository is not None:
+            flags["model"] = _model_from_hub(repository, flags["model"])
+        return command(*arguments, **flags)
+
+    decorated: Any = with_one_model
     for decorate in reversed(_MODEL_OPTIONS):
-        command = decorate(command)
-    return command
+        decorated = decorate(decorated)
+    return cast("Function", decorated)
+
+
+def _model_from_hub(repository: str, model: str | None) -> str | None:
+    """Return the name of the model that -hf means; what was typed goes before what the environment says."""
+    from ggufsteer.files.hub_names import PREFIX, parse_hub_name
+
+    context = click.get_current_context()
+    typed = [
+        context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in ("model", "hf_repo")
+    ]
+    if all(typed):
+        raise SteerError("-m and -hf do not go together: each names a model", "leave one of the two out")
+    if model is not None and not typed[1]:
+        return model
+    return str(parse_hub_name(PREFIX + repository.removeprefix(PREFIX)))
 
 
 def output_option(help_text: str, default: str) -> Callable[[Function], Function]:
