@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "ablate-map": LazyCommand(
         "ggufsteer.cli.ablate_map", "ablate_map_command", "Show which parts of the model carry a vector's concept."
     ),
+    "bench": LazyCommand("ggufsteer.cli.bench", "bench_command", "Measure tokens a second, as it is and steered."),
     "calibrate": LazyCommand(
         "ggufsteer.cli.calibrate", "calibrate_command", "Find a vector's layers and strength within a budget."
     ),
