@@ -40,6 +40,12 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "ggufsteer.cli.calibrate", "calibrate_command", "Find a vector's layers and strength within a budget."
     ),
     "chat": LazyCommand("ggufsteer.cli.chat", "chat_command", "Talk to a model, and steer it while it talks."),
+    "devices": LazyCommand(
+        "ggufsteer.cli.devices", "devices_command", "Show what llama.cpp can compute on here, and what fits there."
+    ),
+    "doctor": LazyCommand(
+        "ggufsteer.cli.doctor", "doctor_command", "Say what is wrong with this installation, and what mends it."
+    ),
     "eval": LazyCommand("ggufsteer.cli.evaluate", "evaluate_command", "Measure what vectors do, and what they break."),
     "extract": LazyCommand("ggufsteer.cli.extract", "extract_command", "Compute a control vector from a recipe."),
     "lens": LazyCommand("ggufsteer.cli.lens", "lens_command", "Show what a vector says in the model's own words."),

@@ -132,7 +132,7 @@ _MODEL_OPTIONS = (
     _llama_option(
         "-ngl", "--gpu-layers", "--n-gpu-layers", variable="N_GPU_LAYERS", metavar="N|auto|all",
         default="auto", show_default=True, type=WholeNumber(-1, words=("auto", "all")),
-        help="Layers to keep on the GPU.",
+        help="Layers to keep on the GPU, the output counted as one; auto: as many as fit.",
     ),
     _llama_option(
         "-c", "--ctx-size", variable="CTX_SIZE", metavar="N", default=0, type=WholeNumber(0),
@@ -292,4 +292,5 @@ def load_options(loading: dict[str, Any]) -> LoadOptions:
         n_batch=loading["batch_size"],
         n_ubatch=loading["ubatch_size"],
         flash_attention=loading["flash_attn"],
+        say=console.note,
     )

@@ -100,7 +100,7 @@ def _libraries() -> tuple[Any, ...]:
     handles: list[Any] = [sys.modules["llama_cpp.llama_cpp"]._lib]
     if sys.platform == "win32":  # there, a handle gives only the library's own functions
         folder = Path(llama_cpp.__file__).parent / "lib"
-        handles += [ctypes.CDLL(str(path)) for path in sorted(folder.glob("*ggml-base*.dll"))]
+        handles += [ctypes.CDLL(str(path)) for name in ("*ggml-base*", "*ggml") for path in folder.glob(f"{name}.dll")]
     return tuple(handles)
 
 

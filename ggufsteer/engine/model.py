@@ -5,7 +5,7 @@ It decides what is loaded and how; capturing, steering and generating are the mo
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,10 @@ from ggufsteer.engine import backend
 from ggufsteer.engine.architecture import ModelFacts, check_header
 from ggufsteer.engine.chat import ChatTemplate, Message
 from ggufsteer.engine.context import Context, ContextShape
+from ggufsteer.engine.devices import read_devices
+from ggufsteer.engine.devices_facts import offload_targets
+from ggufsteer.engine.devices_fit import model_sizes
+from ggufsteer.engine.devices_offload import OutOfMemory, is_about_memory, load_what_fits
 from ggufsteer.engine.library import ReaderChoice, ReaderName, open_reader
 from ggufsteer.engine.vocabulary import Vocabulary
 from ggufsteer.errors import ModelError, SteerError
@@ -31,12 +35,16 @@ _MAX_SEQUENCES = 64
 _CONTEXT_STEP = 256
 
 
+def _say_nothing(_note: str) -> None:
+    """Drop a note."""
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """How a model is loaded. The defaults are llama.cpp's, except for the context (see `DEFAULT_CONTEXT`)."""
 
     n_gpu_layers: int | Literal["auto", "all"] = "auto"
-    """Layers on the GPU; "auto" puts all there if llama.cpp was built for one."""
+    """Layers on the GPU, the output counted as one; "auto" puts there what fits, if llama.cpp was built for one."""
     n_ctx: int = 0
     """Tokens that the memory holds; 0 takes `DEFAULT_CONTEXT`, and one sequence uses at most the trained length."""
     n_threads: int | None = None
@@ -48,6 +56,8 @@ class LoadOptions:
     """Which implementation reads hidden states."""
     vocabulary_only: bool = False
     """Load no weights: text and tokens only."""
+    say: Callable[[str], None] = dataclasses.field(default=_say_nothing, compare=False, repr=False)
+    """Takes a note for people about how the model was loaded."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be meant.
@@ -108,19 +118,51 @@ class Model:
         options = options or LoadOptions()
         header = read_header(path)
         facts = check_header(header.metadata, path)
+        if options.n_gpu_layers != "auto" or options.vocabulary_only:
+            return cls._load(path, options, header, facts)
+        free = [device.memory_free for device in offload_targets(read_devices())]
+        if not free:
+            return cls._load(path, options, header, facts)
+        sizes = model_sizes(
+            path,
+            n_ctx=cls.rounded_context(options.n_ctx or DEFAULT_CONTEXT),
+            n_ubatch=options.n_ubatch,
+            flash_attention=options.flash_attention != "off",
+        )
+
+        def options_for(parts: int) -> LoadOptions:
+            return dataclasses.replace(options, n_gpu_layers="auto" if parts == sizes.parts else parts)
+
+        return load_what_fits(
+            lambda parts: cls._load(path, options_for(parts), header, facts, proven=True),
+            sizes.fitting(free),
+            sizes.parts,
+            options.say,
+        )
+
+    @classmethod
+    def _load(
+        cls, path: Path, options: LoadOptions, header: GGUFHeader, facts: ModelFacts, *, proven: bool = False
+    ) -> Self:
+        """Load with these options as they are; `proven` makes a context too, and gives it up again."""
         backend.prepare()
         backend.forget_complaints()
         pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_parameters(options))
         if not pointer:
-            raise ModelError(
-                f"{path}: llama.cpp cannot load this model: {backend.last_complaint()}",
+            complaint = backend.last_complaint()
+            kind = OutOfMemory if is_about_memory(complaint) else ModelError
+            raise kind(
+                f"{path}: llama.cpp cannot load this model: {complaint}",
                 "check the file with another llama.cpp program; if memory is short, use a smaller quantisation or -ngl",
             )
         try:
-            return cls(path, options, header, facts, pointer)
+            model = cls(path, options, header, facts, pointer)
+            if proven:
+                model.new_context(options.reader).close()
         except BaseException:
             llama_cpp.llama_model_free(pointer)
             raise
+        return model
 
     def __enter__(self) -> Self:
         return self

@@ -122,6 +122,7 @@ class Service:
     def _load(self, request: Load) -> None:
         self.doing = "loading the model"
         self.close()
+        notes: list[str] = []
         options = LoadOptions(
             n_gpu_layers=request.n_gpu_layers,
             n_ctx=request.n_ctx,
@@ -129,6 +130,7 @@ class Service:
             n_batch=request.n_batch,
             n_ubatch=request.n_ubatch,
             flash_attention=request.flash_attention,
+            say=notes.append,
         )
         model = Model.open(resolve_model(request.model), options)
         try:
@@ -148,7 +150,7 @@ class Service:
                 n_embd=model.n_embd,
                 n_ctx=opened.session.n_ctx,
                 has_chat_template=model.has_chat_template,
-                notes=(opened.context.reader_note,) if opened.context.reader_note else (),
+                notes=tuple(filter(None, (opened.context.reader_note, *notes))),
             )
         )
 
