@@ -25,7 +25,7 @@ MOST_COLUMNS = 5
 @click.argument("vector", metavar="FILE|builtin:NAME")
 @click.argument("others", metavar="[OTHER]...", nargs=-1)
 @click.option(
-    "-m", "--model", metavar=f"FILE|{BUILTIN}", envvar="LLAMA_ARG_MODEL", show_envvar=True,
+    "-m", "--model", metavar=f"FILE|hf:NAME|{BUILTIN}", envvar="LLAMA_ARG_MODEL", show_envvar=True,
     help="The GGUF model; of its weights only the output matrix is loaded.",
 )  # fmt: skip
 @click.option(

@@ -45,7 +45,7 @@ def list_command(as_json: bool) -> None:
 def _show(files: Sequence[Cached], unfinished: Sequence[Unfinished]) -> None:
     if files:
         rows = [
-            [file.name, file.kind or "?", file.architecture, file.quantisation, f"{file.n_bytes / 1e6:,.1f}"]
+            [file.name, file.kind or "?", file.architecture, file.quantisation, f"{file.n_bytes / 1e6:,.2f}"]
             for file in files
         ]
         console.table(["name", "kind", "architecture", "quantisation", "MB"], rows, left=(0, 1, 2, 3))

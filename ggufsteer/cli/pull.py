@@ -38,7 +38,7 @@ def _pulled(name: HubName, *, quiet: bool) -> dict[str, object]:
 
     fetched = fetch_shown(str(name), newest=True, quiet=quiet)
     if not quiet:
-        how = f"{fetched.n_bytes / 1e6:,.1f} MB came" if fetched.n_bytes else "it was here already"
+        how = f"{fetched.n_bytes / 1e6:,.2f} MB came" if fetched.n_bytes else "it was here already"
         console.note(f"{name}: {fetched.reason}; {how}")
         for path in fetched.paths:
             console.line(str(path))
@@ -60,7 +60,7 @@ def _planned(name: HubName, *, quiet: bool) -> dict[str, object]:
     plan = look(name)
     if not quiet:
         console.note(f"{name}: {plan.choice.reason}")
-        console.table(["file", "MB"], [[file.path, f"{file.size / 1e6:,.1f}"] for file in plan.files])
+        console.table(["file", "MB"], [[file.path, f"{file.size / 1e6:,.2f}"] for file in plan.files])
     return {
         "name": str(name),
         "files": [{"path": file.path, "bytes": file.size, "hash": file.digest} for file in plan.files],

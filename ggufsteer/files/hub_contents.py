@@ -31,6 +31,7 @@ class Cached:
     """"model", "vector", "adapter" or "sidecar"; "" where the file cannot be read."""
     architecture: str
     quantisation: str
+    """As the file says, or else its name."""
     n_bytes: int
     path: Path
     problem: str = ""
@@ -47,16 +48,15 @@ class Unfinished:
 
 
 def cached_files() -> list[Cached]:
-    """List the models and vectors; what lies under two commits is listed once, under the current one."""
+    """List the models and vectors; what is here of two commits is listed once, as its name finds it."""
     found = []
     for cache in repositories():
-        seen: set[Path] = set()
+        seen: set[str] = set()
         for commit in cache.commits():
             files = cache.files(commit)
             for file in files:
-                bytes_at = cache.path(commit, file).resolve()
-                if file.lower().endswith(".gguf") and is_first_part(file) and bytes_at not in seen:
-                    seen.add(bytes_at)
+                if file.lower().endswith(".gguf") and is_first_part(file) and file not in seen:
+                    seen.add(file)
                     found.append(_described(cache, commit, file, files))
     return found
 
@@ -74,18 +74,19 @@ def unfinished_downloads() -> list[Unfinished]:
 
 def _described(cache: RepositoryCache, commit: str, file: str, files: Sequence[str]) -> Cached:
     name, path = HubName(cache.repository, file=file), cache.path(commit, file)
-    size, kind, architecture, problem = path.stat().st_size, "", "", ""
+    size, kind, architecture, quantisation, problem = path.stat().st_size, "", "", "", ""
     try:
         size = sum(cache.path(commit, part).stat().st_size for part in parts_of(file, files, name))
         metadata = read_header(path).metadata
         kind, architecture = _kind_of(metadata), _text(metadata, "general.architecture")
+        quantisation = "" if kind == VECTOR else _quantisation(metadata) or tag_of(file)
         if kind == VECTOR:
             architecture = _text(metadata, "controlvector.model_hint")
     except HubError:
         problem = "a part is missing"
     except SteerError as error:
         problem = error.message.removeprefix(f"{path}: ")
-    return Cached(str(name), kind, architecture, "" if kind == VECTOR else tag_of(file), size, path, problem)
+    return Cached(str(name), kind, architecture, quantisation, size, path, problem)
 
 
 def _kind_of(metadata: Mapping[str, MetadataValue]) -> str:
@@ -95,6 +96,16 @@ def _kind_of(metadata: Mapping[str, MetadataValue]) -> str:
     if kind == "adapter":
         return ADAPTER
     return SIDECAR if kind in ("mmproj", "imatrix") or architecture in ("clip", "imatrix") else MODEL
+
+
+def _quantisation(metadata: Mapping[str, MetadataValue]) -> str:
+    """Name the file type as files are named after it; "" where it is missing or newer than the gguf package."""
+    from gguf import LlamaFileType
+
+    number = metadata.get("general.file_type")
+    known = {int(kind): kind.name for kind in LlamaFileType if kind is not LlamaFileType.GUESSED}
+    name: str = known.get(number, "") if isinstance(number, int) else ""
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
 def _text(metadata: Mapping[str, MetadataValue], key: str) -> str:

@@ -151,13 +151,17 @@ def _have(name: HubName, plan: Plan, report: ReportProgress) -> Fetched:
     cache = RepositoryCache(name.repository, cache_folder())
     commit, total = plan.listing.commit, sum(file.size for file in plan.files)
     before = came = 0
+
+    def wait() -> None:
+        report(Progress(f"waiting for another program that downloads {name}", 0, 1, "downloads"))
+
     for file in plan.files:
 
         def show(done: int, before: int = before) -> None:
             report(Progress(f"downloading {name}", (before + done) // _MEGABYTE, max(total // _MEGABYTE, 1), "MB"))
 
         with writing(cache):
-            came += download(name, cache, commit, file, show)
+            came += download(name, cache, commit, file, show, waiting=wait)
         before += file.size
     with writing(cache):
         paths = tuple(cache.link(commit, file.path, file.digest) for file in plan.files)

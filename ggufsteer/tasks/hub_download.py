@@ -15,7 +15,7 @@ import shutil
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -30,6 +30,8 @@ PIECE_BYTES = 1 << 20
 ATTEMPTS = 5
 """Times in a row that a connection may break without a byte having come."""
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)
+_SOON = 0.2
+"""Seconds after which a lock that another program holds is worth a word."""
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 BytesDone = Callable[[int], None]
@@ -57,6 +59,7 @@ def download(
     file: RemoteFile,
     report: BytesDone,
     *,
+    waiting: Callable[[], None] = lambda: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Put a file's bytes among the cache's blobs; returns how many came over the network.
@@ -67,6 +70,7 @@ def download(
         commit: The commit that the file is taken from.
         file: What it is to be.
         report: Called with the number of bytes that are there.
+        waiting: Called when another program is downloading the same file; this one then waits for it.
         pause: Waits between two attempts.
 
     Raises:
@@ -74,12 +78,18 @@ def download(
         SteerError: The disk is full.
         OSError: The cache cannot be written.
     """
-    from huggingface_hub.utils._fixes import WeakFileLock
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # its package does not say what it exports
 
     lock = cache.lock(file.digest)
     cache.blob(file.digest).parent.mkdir(parents=True, exist_ok=True)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock):
+    with ExitStack() as held:
+        try:
+            held.enter_context(WeakFileLock(lock, timeout=_SOON))
+        except Timeout:
+            waiting()
+            held.enter_context(WeakFileLock(lock))
         return _download_alone(name, cache, commit, file, report, pause)
 
 

@@ -35,13 +35,21 @@ class RefusedError(Exception):
     def __init__(self, status: int, headers: Message) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
+        # Nothing of it is shown, so it may hold anything.
         self.code = headers.get("X-Error-Code") or ""
         """The hub's word for it, such as "GatedRepo"."""
-        self.retry_after = headers.get("Retry-After") or ""
+        self.retry_after = _seconds_to_wait(headers)
 
 
 class UnreachableError(Exception):
     """No answer came, or it broke off: no network, no such host, a limit of time, a cut connection."""
+
+
+def _seconds_to_wait(headers: Message) -> str:
+    """Read how long to wait: Retry-After, or what the hub puts into its own `RateLimit: "api";r=0;t=55`."""
+    found = re.search(r"\bt=(\d{1,6})\b", headers.get("RateLimit") or "")
+    given = headers.get("Retry-After") or (found[1] if found else "")
+    return given if re.fullmatch(r"[0-9]{1,6}", given) else ""
 
 
 def endpoint() -> str:

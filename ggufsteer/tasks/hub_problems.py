@@ -47,7 +47,7 @@ def _unauthorised(name: HubName) -> HubError:
 
 
 def _too_many(name: HubName, problem: RefusedError) -> HubError:
-    wait = f"in {problem.retry_after} seconds" if problem.retry_after.isdecimal() else "in some minutes"
+    wait = f"in {problem.retry_after} seconds" if problem.retry_after else "in some minutes"
     more = "" if token() else "; with a token (HF_TOKEN) the hub allows more"
     return HubError(f"{name}: the hub had too many requests from here", f"run the same command again {wait}{more}")
 

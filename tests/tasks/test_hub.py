@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ggufsteer.errors import ExitCode, HubError, SteerError
 from ggufsteer.files.hub_cache import RepositoryCache, cache_folder, cached_path, find_cached
 from ggufsteer.files.hub_names import parse_hub_name
 from ggufsteer.tasks import hub_download
 from ggufsteer.tasks.hub import Fetched, fetch
+from ggufsteer.tasks.progress import Progress
 from tests.hub_stand_in import COMMIT, StandIn, serving
 
 DATA = random.Random(0).randbytes(20_011)
@@ -196,6 +198,7 @@ def test_wrong_bytes_are_thrown_away(hub: StandIn, sent: object, message: str) -
         (404, {"X-Error-Code": "RepoNotFound"}, "hf_x", "there is no http.*/someone/some-GGUF", "spelling"),
         (404, {"X-Error-Code": "EntryNotFound"}, "", "the file is gone", "spelling"),
         (429, {"Retry-After": "17"}, "", "too many requests", "again in 17 seconds; with a token"),
+        (429, {"RateLimit": '"api";r=0;t=55'}, "hf_x", "too many requests", "again in 55 seconds$"),
         (429, {"Retry-After": "\x1b[2Jsoon"}, "hf_x", "too many requests", "again in some minutes"),
         (503, {}, "", r"in trouble \(HTTP 503\)", "later"),
         (418, {}, "", r"refuses \(HTTP 418\)", "browser"),
@@ -357,6 +360,23 @@ def test_two_downloads_at_once_do_not_mix(hub: StandIn) -> None:
     assert [each.paths[0].read_bytes() for each in fetched] == [DATA] * 4
     assert sorted(each.n_bytes for each in fetched) == [0, 0, 0, len(DATA)]
     assert len(hub.downloads()) == 1
+
+
+def test_waiting_for_another_download_is_said(hub: StandIn) -> None:
+    """The lock is huggingface_hub's own, so its programs are waited for too."""
+    lock = cache().lock(hashlib.sha256(DATA).hexdigest())
+    lock.parent.mkdir(parents=True)
+    other = FileLock(lock)
+    other.acquire()
+    stages: list[str] = []
+
+    def report(event: Progress) -> None:
+        stages.append(event.stage)
+        other.release()
+
+    assert fetch(NAME, report=report).paths[0].read_bytes() == DATA
+    assert stages[0].startswith("waiting for another program")
+    assert hub.asked
 
 
 def test_a_full_disk_is_said_before_the_download(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
