@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,8 +15,6 @@ from ggufsteer.cli.options import BUILTIN, OnOffAuto, WholeNumber, common_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ggufsteer.engine.model import LoadOptions
     from ggufsteer.files.bench_results import Key, Row
     from ggufsteer.files.control_vector import ControlVector
@@ -189,9 +188,15 @@ def _llama(*flags: str, variable: str, **settings: Any) -> Callable[[Function], 
     metavar="FILE",
     help="Also say how fast this is beside an earlier run, of ours or llama-bench's (-o json or jsonl).",
 )
+@click.option(
+    "--plot",
+    metavar="FILE.svg",
+    type=click.Path(path_type=Path),
+    help="Draw the speeds as a picture, too.",
+)
 @producer_option
 @common_options
-def bench_command(form: str | None, as_json: bool, compare: str | None, **flags: Any) -> None:
+def bench_command(form: str | None, as_json: bool, compare: str | None, plot: Path | None, **flags: Any) -> None:
     """Measure how many tokens a second models read and write, as they are and steered.
 
     Random tokens are computed as llama-bench does it: prompts in batches (pp), and single tokens one after the other
@@ -207,6 +212,7 @@ def bench_command(form: str | None, as_json: bool, compare: str | None, **flags:
 
     plan = Plan(_flat(flags["n_prompts"]), _flat(flags["n_gens"]), flags["repetitions"], _once(flags["modes"]))
     settings = _settings(flags)
+    _check_plot(plot)
     earlier = read_results(compare) if compare is not None else None
     vectors = _vectors(flags["vectors"], flags["producer"])
     names: Sequence[str | None] = flags["models"] or (None,)
@@ -220,6 +226,13 @@ def bench_command(form: str | None, as_json: bool, compare: str | None, **flags:
             for measured in _measure(path, options, plan, vectors, report):
                 rows += measured if earlier is None else [_compared(row, earlier) for row in measured]
     _print(rows, form, vectors)
+    if plot is not None:
+        from ggufsteer.files.atomic import write_text_atomically
+        from ggufsteer.report.bench_chart import bench_svg
+
+        write_text_atomically(plot, bench_svg(rows))
+        if not as_json:
+            console.note(f"wrote {plot}")
 
 
 def _flat(given: Sequence[Sequence[_Value]]) -> tuple[_Value, ...]:
@@ -241,6 +254,25 @@ def _settings(flags: dict[str, Any]) -> list[LoadOptions]:
         for layers in _flat(flags["gpu_layers"])
         for threads in _flat(flags["threads"])
     ]
+
+
+def _check_plot(path: Path | None) -> None:
+    """Refuse, before the work, a picture that cannot or should not be written."""
+    from ggufsteer.files.atomic import check_target
+    from ggufsteer.report.bench_chart import BEGINNING
+
+    if path is None:
+        return
+    if path.suffix != ".svg":
+        raise SteerError(f"--plot {path}: the picture is an SVG", "name a file in .svg")
+    check_target(path)
+    if path.exists():
+        with path.open("rb") as file:
+            start = file.read(len(BEGINNING))
+        if start and start != BEGINNING.encode():
+            raise SteerError(
+                f"--plot {path}: exists and is no picture of ours; it would be overwritten", "give another name"
+            )
 
 
 def _vectors(names: Sequence[str], producer: str | None) -> list[ControlVector]:

@@ -39,8 +39,7 @@ def _table(rows: Sequence[Row]) -> Rows:
         )
         for row in rows
     )
-    threads = f"{first['n_threads']} thread" + ("" if first["n_threads"] == 1 else "s")
-    title = f"{_name(first)}, {first['model_type']}, {size_of(first)}, {devices_of(first)}, {threads}"
+    title = f"{_name(first)}, {first['model_type']}, {size_of(first)}, {devices_of(first)}, {threads_of(first)}"
     return Rows(title, columns, cells, left=(0, 1, len(columns) - 1))
 
 
@@ -75,6 +74,11 @@ def devices_of(row: Row) -> str:
     """Name what computes."""
     gpu = str(row["gpu_info"])
     return f"{gpu} ({row['backends']})" if gpu and row["n_gpu_layers"] != 0 else str(row["cpu_info"])
+
+
+def threads_of(row: Row) -> str:
+    """Say how many threads compute."""
+    return f"{row['n_threads']} thread" + ("" if row["n_threads"] == 1 else "s")
 
 
 def bar(part: float) -> str:

@@ -152,13 +152,14 @@ class _Race:
 
     def run(self, repetitions: int) -> None:
         """Warm up, and take the times."""
+        stage = f"{self._model.path.name}, {test_name(self._n_prompt, self._n_gen)}"
+        n_tokens = (self._n_prompt + self._n_gen) * len(self._racers)
+        self._report(Progress(stage, 0, repetitions, "repetitions"))
         for _ in range(WARM_UPS):
             self._repeat(None)
         for number in range(repetitions):
             self._repeat(number)
-            stage = f"{self._model.path.name}, {test_name(self._n_prompt, self._n_gen)}"
-            n_tokens = (number + 1) * (self._n_prompt + self._n_gen) * len(self._racers)
-            self._report(Progress(stage, number + 1, repetitions, "repetitions", n_tokens))
+            self._report(Progress(stage, number + 1, repetitions, "repetitions", (number + 1) * n_tokens))
 
     def _repeat(self, number: int | None) -> None:
         """Let each way do the whole test once; times count where there is a number."""
