@@ -67,8 +67,12 @@ def fetch_shown(name: str, *, newest: bool = False, quiet: bool = False) -> Fetc
 
     settings: Settings | None = click.get_current_context().find_root().obj
     offline = is_offline() or (settings is not None and settings.offline)
-    with console.progress(quiet=quiet) as report:
-        return fetch(parse_hub_name(name), offline=offline, newest=newest, report=report)
+    try:
+        with console.progress(quiet=quiet) as report:
+            return fetch(parse_hub_name(name), offline=offline, newest=newest, report=report)
+    except KeyboardInterrupt:
+        console.note(f"what has come of {name} is kept: the same command goes on from there")
+        raise
 
 
 def model_for_vector(name: str | None, vector: ControlVector, path: Path) -> Path:

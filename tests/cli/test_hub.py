@@ -174,7 +174,10 @@ def test_the_next_process_goes_on_after_any_end(folder: Path, hub: StandIn, tiny
     with subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.PIPE) as process:
         assert sent.wait(20)
         process.send_signal(how)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
         assert process.wait(20) == (130 if how is signal.SIGINT else -how)
+        assert ("goes on from there" in said) is (how is signal.SIGINT)
     (part,) = cache_folder().glob("models--*/blobs/*.incomplete")
     assert part.read_bytes() == data[:half]
     listed = subprocess.run(

@@ -158,6 +158,16 @@ def test_a_server_without_ranges_sends_all_of_it_again(hub: StandIn) -> None:
     assert fetch(NAME).paths[0].read_bytes() == DATA
 
 
+def test_a_file_that_became_shorter_is_refused(hub: StandIn) -> None:
+    """Its hub has no byte where the part ends."""
+    part().parent.mkdir(parents=True)
+    part().write_bytes(DATA[:9000])
+    hub.sent = lambda data: data[:100]
+    with pytest.raises(HubError, match="is listed with 20,011 bytes, but 100 came"):
+        fetch(NAME)
+    assert blobs() == []
+
+
 @pytest.mark.parametrize("left", [DATA + b"more", DATA[:100] + b"x" * 50])
 def test_a_spoilt_part_does_no_harm(hub: StandIn, left: bytes) -> None:
     """One that is too long is given up; one with other bytes fails its hash once, and the next run is clean."""
@@ -366,17 +376,24 @@ def test_waiting_for_another_download_is_said(hub: StandIn) -> None:
     """The lock is huggingface_hub's own, so its programs are waited for too."""
     lock = cache().lock(hashlib.sha256(DATA).hexdigest())
     lock.parent.mkdir(parents=True)
-    other = FileLock(lock)
+    other = FileLock(lock, thread_local=False)
     other.acquire()
     stages: list[str] = []
 
-    def report(event: Progress) -> None:
-        stages.append(event.stage)
+    asked_before: list[int] = []
+
+    def let_go() -> None:
+        asked_before.append(len(hub.downloads()))
         other.release()
+
+    def report(event: Progress) -> None:
+        if not stages:
+            threading.Timer(0.1, let_go).start()
+        stages.append(event.stage)
 
     assert fetch(NAME, report=report).paths[0].read_bytes() == DATA
     assert stages[0].startswith("waiting for another program")
-    assert hub.asked
+    assert asked_before == [0]
 
 
 def test_a_full_disk_is_said_before_the_download(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
