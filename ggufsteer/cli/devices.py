@@ -10,6 +10,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.options import BUILTIN, OnOffAuto, WholeNumber, common_options
+from ggufsteer.errors import EngineError
 
 if TYPE_CHECKING:
     from ggufsteer.engine.devices_facts import Build, Machine
@@ -41,11 +42,15 @@ def devices_command(model: str | None, n_ctx: int, n_ubatch: int, flash_attn: st
     With a model: how many of its layers fit on each device, by the sizes of its tensors, the context's memory and room
     to compute in; a margin of 1 GiB stays free on each. Nothing is loaded. `ggufsteer doctor` says what is wrong.
     """
-    from ggufsteer.engine.devices import read_build
-    from ggufsteer.engine.devices_machine import Sources, read_machine
+    from ggufsteer.engine.devices_machine import Sources, read_facts
 
+    facts = read_facts(Sources())
+    build, machine = facts.build, facts.machine
+    if build is None:
+        raise EngineError(
+            f"llama-cpp-python cannot be imported: {facts.import_problem}", "`ggufsteer doctor` says what mends it"
+        )
     sizes, path, n_ctx = _sizes(model, n_ctx, n_ubatch, flash_attn) if model is not None else (None, None, n_ctx)
-    build, machine = read_build(), read_machine(Sources())
     content = _as_json(build, machine)
     if sizes is None:
         found: tuple[Fit, ...] = ()

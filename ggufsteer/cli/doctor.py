@@ -17,8 +17,8 @@ def doctor_command(as_json: bool) -> None:
     """Say what is wrong with this installation of ggufsteer and llama.cpp, and the command line that mends it.
 
     Looked for: a llama.cpp without the GPU that the machine has, a driver that is too old for it, a build without the
-    processor's vector units, a missing native library, two copies of llama.cpp, a version that does not fit, and more
-    threads than cores.
+    processor's vector units or that crashes, a missing native library, two copies of llama.cpp, a version that does not
+    fit, and more threads than cores.
 
     The exit code is 0 when all is well and 1 when something is wrong.
     """

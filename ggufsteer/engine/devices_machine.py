@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,18 @@ def ask_program(command: Sequence[str]) -> str:
     return done.stdout.decode("utf-8", errors="replace")
 
 
+def import_crash() -> str:
+    """Say how importing llama_cpp ends Python itself, such as by an instruction that the processor lacks.
+
+    Tried in a process of its own; empty text where it lives on, with or without an exception.
+    """
+    command = [sys.executable, "-c", "import llama_cpp; llama_cpp.llama_backend_init()"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode >= 0:
+        return ""
+    return f"it ends Python ({signal.strsignal(-done.returncode) or f'signal {-done.returncode}'})"
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where facts about the machine are read from."""
@@ -47,6 +60,7 @@ class Sources:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     import_path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
     ask: Ask = ask_program
+    import_crash: Callable[[], str] = import_crash
     system: str = sys.platform
     processor: str = field(default_factory=platform.machine)
     python: str = sys.executable
@@ -90,7 +104,10 @@ def read_machine(sources: Sources) -> Machine:
 def read_facts(sources: Sources) -> Facts:
     """Give everything that a diagnosis rests on; a llama_cpp that cannot be imported is one of the facts."""
     build: Build | None = None
-    import_problem = native_problem = ""
+    native_problem = ""
+    import_problem = sources.import_crash()
+    if import_problem:
+        return Facts(read_machine(sources), None, import_problem, "")
     try:
         importlib.import_module("llama_cpp")
     # What a broken installation raises depends on what is broken: the package wraps the loader's errors in its own.

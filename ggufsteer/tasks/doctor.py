@@ -162,6 +162,17 @@ def _vector_units(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _amx(facts: Facts) -> Iterator[Finding]:
+    build, machine = facts.build, facts.machine
+    if build is not None and build.has_feature("AMX_INT8") and mends.builds_amx_wrongly(machine):
+        yield Finding(
+            "amx-crash",
+            f"llama.cpp was built with AMX, and this machine's GCC {'.'.join(map(str, machine.gcc))} builds that "
+            "wrongly: it crashes with its first token",
+            mends.install(machine, _wanted(facts), tuned=True),
+        )
+
+
 def _native(facts: Facts) -> Iterator[Finding]:
     if facts.native_problem:
         machine = facts.machine
@@ -194,7 +205,8 @@ def _threads(facts: Facts) -> Iterator[Finding]:
 
 
 _CHECKS: Sequence[Callable[[Facts], Iterator[Finding]]] = (
-    _import, _version, _copies, _loaded_copies, _hidden, _driver, _processor_only, _vector_units, _native, _threads,
+    _import, _version, _copies, _loaded_copies, _amx,
+    _hidden, _driver, _processor_only, _vector_units, _native, _threads,
 )  # fmt: skip
 
 

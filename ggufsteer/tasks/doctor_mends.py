@@ -50,6 +50,11 @@ def newest_cuda(driver: str) -> int | None:
     return max((cuda for cuda, needs in CUDA_NEEDS.items() if numbers >= needs), default=None)
 
 
+def builds_amx_wrongly(machine: Machine) -> bool:
+    """Tell whether the compiler here would drop most of the tile configuration of this processor's AMX."""
+    return "amx_tile" in machine.cpu_features and () < machine.gcc < _OLD_GCC
+
+
 def pip(machine: Machine, *arguments: str) -> str:
     """Give a call of the pip that installs for the running Python."""
     words = (machine.python, "-m", "pip", *arguments)
@@ -75,19 +80,15 @@ def install(machine: Machine, backends: Sequence[str], *, tuned: bool = False) -
         return cuda_wheel(machine, cuda)
     settings = [_SETTINGS[name] for name in backends if name in _SETTINGS]
     settings += ["-DGGML_NATIVE=on"] if tuned else []
-    if not settings:
-        return _install(machine, "--no-binary", "llama-cpp-python")
     return _compiling(machine, settings) + _install(machine, "--no-binary", "llama-cpp-python")
 
 
 def _compiling(machine: Machine, settings: Sequence[str]) -> str:
     value = " ".join(dict.fromkeys(settings))
     if machine.system == "win32":
-        return f'set "CMAKE_ARGS={value}" && '
-    # Such a GCC drops most of the tile configuration, and llama.cpp crashes with its first token.
-    without_amx = "amx_tile" in machine.cpu_features and () < machine.gcc < _OLD_GCC
-    flags = f'CFLAGS="{_NO_AMX}" CXXFLAGS="{_NO_AMX}" ' if without_amx else ""
-    return f'{flags}CMAKE_ARGS="{value}" '
+        return f'set "CMAKE_ARGS={value}" && ' if value else ""
+    flags = f'CFLAGS="{_NO_AMX}" CXXFLAGS="{_NO_AMX}" ' if builds_amx_wrongly(machine) else ""
+    return flags + (f'CMAKE_ARGS="{value}" ' if value else "")
 
 
 def _install(machine: Machine, *how: str) -> str:

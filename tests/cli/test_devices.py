@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ggufsteer.engine import devices as engine_devices
 from ggufsteer.engine import devices_machine
 from ggufsteer.engine.devices_fit import model_sizes
 from ggufsteer.errors import ExitCode
@@ -42,7 +41,7 @@ def test_a_model_on_a_card(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
     room = model_sizes(tiny, n_ctx=8192, n_ubatch=512)
     card = replace(CARD, memory_free=GIB + room.compute + room.output + 2 * room.layers[-1])
     build = replace(CUDA_BUILD, devices=(card, CPU))
-    monkeypatch.setattr(engine_devices, "read_build", lambda: build)
+    monkeypatch.setattr(devices_machine, "read_facts", lambda sources: facts(build, nvidia=NVIDIA))
     found = json.loads(run("devices", "-m", tiny, "--json").stdout)["model"]
     on_card, on_processor = found["fits"]
     assert (on_card["gpu_layers"], on_card["layers"], on_card["is_all"], found["gpu_layers_auto"]) == (3, 2, False, 3)
@@ -57,6 +56,16 @@ def test_a_model_that_is_missing_is_an_error(run: Run) -> None:
     shown = run("devices", "-m", "absent.gguf")
     assert (shown.exit_code, shown.stdout) == (ExitCode.USAGE, "")
     assert "absent.gguf" in shown.stderr
+
+
+def test_a_llama_cpp_that_cannot_be_imported_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is named, and the doctor."""
+    broken = facts(None, import_problem="OSError: libcudart.so.13 is missing")
+    monkeypatch.setattr(devices_machine, "read_facts", lambda sources: broken)
+    shown = run("devices")
+    assert (shown.exit_code, shown.stdout) == (ExitCode.FAILED, "")
+    assert "libcudart.so.13 is missing" in shown.stderr
+    assert "ggufsteer doctor" in shown.stderr
 
 
 def test_the_doctor_finds_nothing_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

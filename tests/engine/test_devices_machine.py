@@ -180,3 +180,17 @@ def test_a_llama_cpp_that_cannot_be_imported_is_a_fact(tmp_path: Path, line: str
     )  # fmt: skip
     assert done.stdout.startswith("None ")
     assert line.partition("'")[2].partition("'")[0] in done.stdout
+
+
+def test_a_llama_cpp_that_ends_python_is_a_fact(tmp_path: Path) -> None:
+    """It is tried in a process of its own, and not again in this one."""
+    put(tmp_path, "llama_cpp/__init__.py", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    code = "from ggufsteer.engine.devices_machine import import_crash; print(import_crash())"
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).resolve().parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout == "it ends Python (Illegal instruction)\n"
+    facts = read_facts(sources(tmp_path, import_crash=lambda: "it ends Python"))
+    assert (facts.build, facts.import_problem) == (None, "it ends Python")

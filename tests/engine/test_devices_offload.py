@@ -144,6 +144,13 @@ def test_a_model_is_opened_with_what_fits(monkeypatch: pytest.MonkeyPatch, small
     assert notes[0].startswith("3 of 5 layers fit")
 
 
+def test_where_all_fits_the_options_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, small_file: Path) -> None:
+    """The settings that results name do not depend on how the number of layers was found."""
+    put_card(monkeypatch, small_file, 4)
+    with Model.open(small_file, LoadOptions(n_ctx=256, n_threads=1, say=pytest.fail)) as opened:
+        assert opened.options.n_gpu_layers == "auto"
+
+
 def test_a_context_without_room_takes_layers_off_the_card(monkeypatch: pytest.MonkeyPatch, small_file: Path) -> None:
     """The weights found room, the context did not: fewer layers are tried, and then it runs."""
     put_card(monkeypatch, small_file, 4)

@@ -121,6 +121,17 @@ def test_a_build_by_an_old_compiler_leaves_amx_out() -> None:
     assert "amx" not in only(diagnose(sound)).mend
 
 
+def test_a_build_that_has_amx_wrongly_is_found() -> None:
+    """It would crash with its first token; a build without AMX, or by a newer compiler, is sound."""
+    features = MACHINE.cpu_features | {"amx_tile", "amx_int8"}
+    with_amx = replace(BUILD, system_info=f"{FEATURES} | AMX_INT8 = 1")
+    found = only(diagnose(facts(with_amx, cpu_features=features, gcc=(12, 2, 0))))
+    assert found.fault == "amx-crash"
+    assert found.mend.startswith('CFLAGS="-mno-amx-tile')
+    assert diagnose(facts(BUILD, cpu_features=features, gcc=(12, 2, 0))) == ()
+    assert diagnose(facts(with_amx, cpu_features=features)) == ()
+
+
 def test_a_path_with_spaces_stays_one_word() -> None:
     """The line can be copied into a shell, whatever the interpreter's path."""
     found = only(diagnose(facts(replace(BUILD, package="0.1"), python="/my venv/bin/python")))
