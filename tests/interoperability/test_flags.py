@@ -15,7 +15,7 @@ from ggufsteer.cli.chat import chat_command
 from ggufsteer.cli.extract import extract_command
 from ggufsteer.cli.try_ import try_command
 
-SHARED = ("model", "gpu_layers", "ctx_size", "threads", "batch_size", "ubatch_size", "flash_attn")
+SHARED = ("model", "hf_repo", "offline", "gpu_layers", "ctx_size", "threads", "batch_size", "ubatch_size", "flash_attn")
 OF_THE_GENERATOR = ("positive_file", "negative_file", "method", "output", *SHARED)
 OF_COMPLETION = ("system", "max_tokens", "temperature", "seed", *SHARED)
 OF_A_CHAT = (*OF_COMPLETION, "top_p")
