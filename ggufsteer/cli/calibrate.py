@@ -48,13 +48,12 @@ def calibrate_command(vector: str, output: Path | None, force: bool, as_json: bo
     """
     from ggufsteer.cli.model_choice import find_vector, model_for_vector
     from ggufsteer.cli.saving import check_output
-    from ggufsteer.errors import SteerError
     from ggufsteer.files.vector import read_vector, write_vector
     from ggufsteer.tasks.calibrate_vector import calibrate_vector
 
     path = find_vector(vector)
-    if output is None and vector.startswith("builtin:"):
-        raise SteerError(f"{vector} is part of the program, and stays as it is", "say where it goes with -o FILE")
+    if output is None:
+        _check_own_file(vector, path)
     read = read_vector(path, producer=flags["producer"])
     for remark in read.notes:
         console.warn(f"{vector}: {remark}")
@@ -96,6 +95,18 @@ def calibrate_command(vector: str, output: Path | None, force: bool, as_json: bo
     if as_json:
         page = str(files.page) if files else None
         console.document({"vector": str(target), "report": page, **dataclasses.asdict(calibration)})
+
+
+def _check_own_file(vector: str, path: Path) -> None:
+    """Refuse to write to a vector that is not the person's own."""
+    from ggufsteer.errors import SteerError
+    from ggufsteer.files.hub_cache import is_in_cache
+
+    mend = "say where it goes with -o FILE"
+    if vector.startswith("builtin:"):
+        raise SteerError(f"{vector} is part of the program, and stays as it is", mend)
+    if is_in_cache(path):
+        raise SteerError(f"{vector} lies in the cache of downloads, where its hash names it, and stays as it is", mend)
 
 
 def _show(vector: ControlVector, calibration: Calibration, target: Path) -> None:

@@ -36,6 +36,11 @@ def cache_folder() -> Path:
     return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
 
 
+def is_in_cache(path: Path) -> bool:
+    """Say whether a file lies in the cache, whose files belong to several programs and are never written to."""
+    return path.resolve().is_relative_to(cache_folder().resolve())
+
+
 def is_offline() -> bool:
     """Say whether the environment forbids the network (HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE

@@ -131,6 +131,15 @@ def test_chat_takes_both_too(run: Run, hub: StandIn) -> None:
     assert len(hub.downloads()) == 2
 
 
+def test_a_vector_in_the_cache_is_not_written_to(run: Run, hub: StandIn) -> None:
+    """Its bytes are known by their hash to other programs too, whichever way it is named."""
+    path = run("pull", "someone/demo/v/happy.gguf").stdout.strip()
+    for name in ("hf:someone/demo/v/happy.gguf", path):
+        result = run("calibrate", name)
+        assert (result.exit_code, "-o FILE" in result.stderr) == (ExitCode.USAGE, True)
+    assert Path(path).read_bytes() == hub.repositories["someone/demo"]["v/happy.gguf"]
+
+
 def test_offline_is_an_error_at_once(run: Run, hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the flag, or by Hugging Face's variable."""
     result = run("extract", "happy.toml", "-hf", REPOSITORY, "--offline")
