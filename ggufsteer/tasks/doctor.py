@@ -15,7 +15,7 @@ from pathlib import Path
 from ggufsteer.engine.devices_facts import Facts, Machine
 from ggufsteer.tasks import doctor_mends as mends
 
-_GPU_BACKENDS = ("CUDA", "MTL", "Metal", "Vulkan", "ROCm", "SYCL", "RPC")
+_GPU_BACKENDS = ("CUDA", "MTL", "Metal", "Vulkan", "ROCm", "SYCL")
 _NEW_DRIVER = "install the newest driver from https://www.nvidia.com/drivers"
 _ARM_PYTHON = "install Python for Apple silicon from https://www.python.org/downloads/macos, and ggufsteer with it"
 _RUNTIME = re.compile(r"(?:libcudart\.so\.|cudart64_)(\d+)")

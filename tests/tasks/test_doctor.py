@@ -52,6 +52,8 @@ def test_a_sound_machine_has_nothing_wrong(sound: Facts) -> None:
          f"{WHEEL}/cu124 llama-cpp-python==0.3.36"),
         (facts(nvidia=NVIDIA, has_nvcc=True), "cpu-only-beside-nvidia", "CPU only",
          f'CMAKE_ARGS="-DGGML_CUDA=on" {FROM_SOURCE}'),
+        (facts(replace(BUILD, backends=("RPC", "CPU")), nvidia=NVIDIA, has_nvcc=True), "cpu-only-beside-nvidia",
+         "CPU only", f'CMAKE_ARGS="-DGGML_CUDA=on -DGGML_RPC=on" {FROM_SOURCE}'),
         (facts(nvidia=Nvidia((), "")), "cpu-only-beside-nvidia", "an NVIDIA card",
          f"{WHEEL}/cu124 llama-cpp-python==0.3.36"),
         (facts(nvidia=Nvidia(("H200",), "580.82.07")), "cpu-only-beside-nvidia", "H200",
