@@ -31,11 +31,13 @@ class StandIn:
     refuse_downloads: tuple[int, Mapping[str, str]] | None = None
     cut: Callable[[int], int] | None = None
     """How many of so many bytes a download gets before the connection is cut."""
+    stalls: int = 0
+    """How many downloads stay open, without another byte, where they would be cut."""
     sent: Callable[[bytes], bytes] | None = None
     """What is sent instead of a file's bytes."""
     knows_ranges: bool = True
     silent: bool = False
-    """Whether a download never gets an answer."""
+    """Whether there is never an answer."""
     listing: bytes | None = None
     """What is sent instead of the list of a repository."""
     small: set[str] = field(default_factory=set)
@@ -103,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.stand_in
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         hub.asked.append((f"{self.command} {path}", dict(self.headers)))
-        if hub.refuse is not None:
+        if hub.silent:
+            hub.over.wait()
+        elif hub.refuse is not None:
             self._send(*hub.refuse, b"")
         elif listed := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/\w+", path):
             known = listed[1] in hub.repositories
@@ -134,9 +138,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_bytes(self, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         hub = self.stand_in
-        if hub.silent:
-            hub.over.wait()
-            return
         data = hub.sent(data) if hub.sent is not None else data
         start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if start is None or not hub.knows_ranges:
@@ -157,3 +158,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             count = hub.cut(len(body)) if is_download and hub.cut is not None else len(body)
             self.wfile.write(body[:count])
+            if count < len(body) and hub.stalls:
+                hub.stalls -= 1
+                hub.over.wait()

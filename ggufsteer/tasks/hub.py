@@ -25,6 +25,8 @@ from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 
 _LARGEST_LISTING = 64 << 20
 _MEGABYTE = 1_000_000
+_SOON = 3.0
+"""Seconds that the hub has to answer where something on this machine would do."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +84,27 @@ def fetch(name: HubName, *, offline: bool = False, newest: bool = False, report:
         if here := find_cached(name, strict=False):
             return Fetched(here, "it was here already")
         raise is_off(name)
+    here = () if newest else find_cached(name, strict=False)
     try:
-        plan = look(name)
+        plan = look(name, limit=_SOON if here else None)
     except HubError as problem:
-        here = () if newest else find_cached(name, strict=False)
         if not here or not isinstance(problem.__cause__, hub_http.UnreachableError):
             raise
         return Fetched(here, "it was here already", note=f"{problem.message}; what is on this machine is used")
     return _have(name, plan, report)
 
 
-def look(name: HubName) -> Plan:
-    """Ask the hub what a name stands for.
+def look(name: HubName, *, limit: float | None = None) -> Plan:
+    """Ask the hub what a name stands for; `limit` is how many seconds it may take to answer, where not the usual.
 
     Raises:
         HubError: The hub does not answer or refuses, or nothing there fits.
     """
-    listing = list_repository(name)
+    listing = list_repository(name, limit=limit)
     return Plan(listing, choose(list(listing.files), name))
 
 
-def list_repository(name: HubName) -> Listing:
+def list_repository(name: HubName, *, limit: float | None = None) -> Listing:
     """Ask the hub for the current commit of a repository and its files, in one request.
 
     Files that could lead out of the cache, or whose size or hash is not told, are left out.
@@ -112,7 +114,7 @@ def list_repository(name: HubName) -> Listing:
     """
     address = f"{hub_http.endpoint()}/api/models/{name.repository}/revision/main?blobs=true"
     try:
-        with hub_http.opened(address) as response:
+        with hub_http.opened(address, limit=limit) as response:
             content = json.loads(hub_http.read_all(response, _LARGEST_LISTING))
     except hub_http.RefusedError as problem:
         raise refused(name, problem) from problem

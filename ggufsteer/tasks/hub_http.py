@@ -87,8 +87,13 @@ def seconds() -> float:
 
 
 @contextmanager
-def opened(address: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+def opened(address: str, headers: Mapping[str, str] | None = None, *, limit: float | None = None) -> Iterator[Response]:
     """Ask for an address and follow where it leads; yields the answer, whose body the caller reads.
+
+    Args:
+        address: Where to ask.
+        headers: What else to say.
+        limit: Seconds to wait at most each time, where that is less than usual.
 
     Raises:
         RefusedError: The answer is an error.
@@ -100,7 +105,7 @@ def opened(address: str, headers: Mapping[str, str] | None = None) -> Iterator[R
         own = {"User-Agent": f"ggufsteer/{VERSION}", "Accept-Encoding": "identity", **(headers or {})}
         if secret and _origin(here) == home:
             own["Authorization"] = f"Bearer {secret}"
-        with _asked(here, own) as response:
+        with _asked(here, own, min(limit or seconds(), seconds())) as response:
             if response.status not in (301, 302, 303, 307, 308):
                 yield response
                 return
@@ -129,9 +134,9 @@ def read_all(response: Response, limit: int) -> bytes:
 
 
 @contextmanager
-def _asked(address: str, headers: Mapping[str, str]) -> Iterator[Response]:
+def _asked(address: str, headers: Mapping[str, str], limit: float) -> Iterator[Response]:
     try:
-        response = _opener().open(urllib.request.Request(address, headers=dict(headers)), timeout=seconds())
+        response = _opener().open(urllib.request.Request(address, headers=dict(headers)), timeout=limit)
     except urllib.error.HTTPError as problem:
         with problem:
             if problem.code in (301, 302, 303, 307, 308) and isinstance(problem.fp, http.client.HTTPResponse):
@@ -186,5 +191,5 @@ def _next(address: str, location: str) -> str:
 def _words(problem: Any) -> str:
     reason = getattr(problem, "reason", problem)
     if isinstance(reason, TimeoutError):
-        return f"nothing came for {seconds():g} seconds"
+        return "nothing came for too long"
     return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

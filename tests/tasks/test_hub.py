@@ -18,7 +18,8 @@ from filelock import FileLock
 from ggufsteer.errors import ExitCode, HubError, SteerError
 from ggufsteer.files.hub_cache import RepositoryCache, cache_folder, cached_path, find_cached
 from ggufsteer.files.hub_names import parse_hub_name
-from ggufsteer.tasks import hub_download
+from ggufsteer.tasks import hub as tasks_hub
+from ggufsteer.tasks import hub_download, hub_http
 from ggufsteer.tasks.hub import Fetched, fetch
 from ggufsteer.tasks.progress import Progress
 from tests.hub_stand_in import COMMIT, StandIn, serving
@@ -244,11 +245,19 @@ def test_a_refusal_in_the_middle_keeps_the_part(hub: StandIn) -> None:
 
 def test_a_silent_hub_is_given_up(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit of time ends each wait."""
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
-    monkeypatch.setattr(hub_download, "ATTEMPTS", 1)
+    monkeypatch.setattr(hub_http, "SECONDS", 0.05)
     hub.silent = True
-    with pytest.raises(HubError, match="nothing came for 1 seconds"):
+    with pytest.raises(HubError, match="nothing came for too long"):
         fetch(NAME)
+
+
+def test_a_download_that_stalls_is_asked_for_again(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where it stopped."""
+    monkeypatch.setattr(hub_http, "SECONDS", 0.2)
+    hub.cut = lambda count: min(count, 7000)
+    hub.stalls = 1
+    assert fetch(NAME).paths[0].read_bytes() == DATA
+    assert [headers.get("Range") for headers in hub.downloads()] == [None, "bytes=7000-", "bytes=14000-"]
 
 
 def test_an_unreachable_hub_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +277,16 @@ def test_without_the_network_another_quantisation_will_do(hub: StandIn, monkeypa
     assert fetched.paths == (path,)
     assert "cannot be reached" in fetched.note
     assert hub.asked
+
+
+def test_a_silent_hub_is_not_waited_for_where_something_is_here(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question what is best has a limit of its own, shorter than that of a download."""
+    path = fetch(parse_hub_name(f"{NAME}:q8_0")).paths[0]
+    monkeypatch.setattr(tasks_hub, "_SOON", 0.05)
+    hub.silent = True
+    fetched = fetch(NAME)
+    assert fetched.paths == (path,)
+    assert "nothing came for too long" in fetched.note
 
 
 def test_what_the_bare_name_stood_for_is_remembered(hub: StandIn) -> None:
