@@ -45,6 +45,7 @@ def _move_user_state(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         monkeypatch.delenv(variable, raising=False)
     # Nobody listens there: a test that forgets its stand-in does not reach the real hub.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("NO_COLOR", "1")
     # Threads of several processes, or of this one and its child, wait for each other by turning round and round.
     monkeypatch.setenv("LLAMA_ARG_THREADS", "1")
