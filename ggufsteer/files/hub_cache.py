@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ class RepositoryCache:
         if pointer.is_symlink() and pointer.resolve() == blob.resolve():
             return pointer
         target = os.path.relpath(blob, pointer.parent)
-        beside = pointer.with_name(f".{digest[:16]}-{os.getpid()}.link")
+        beside = _unique_beside(pointer)
         try:
             beside.symlink_to(target)
             beside.replace(pointer)
@@ -204,8 +205,13 @@ def _text_of(path: Path) -> str:
         return ""
 
 
+def _unique_beside(path: Path) -> Path:
+    """Name a file that no other download writes at this moment."""
+    return path.with_name(f".ggufsteer-{secrets.token_hex(8)}.tmp")
+
+
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    beside = _unique_beside(path)
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)

@@ -20,6 +20,7 @@ from ggufsteer.files.hub_cache import RepositoryCache, cache_folder, cached_path
 from ggufsteer.files.hub_names import parse_hub_name
 from ggufsteer.tasks import hub as tasks_hub
 from ggufsteer.tasks import hub_download, hub_http
+from ggufsteer.tasks.chat_vectors import named_vector
 from ggufsteer.tasks.hub import Fetched, fetch
 from ggufsteer.tasks.progress import Progress
 from tests.hub_stand_in import COMMIT, StandIn, serving
@@ -330,6 +331,17 @@ def test_small_files_are_verified_by_gits_hash(hub: StandIn) -> None:
     hub.sent = lambda _: b"other"
     with pytest.raises(HubError, match="another content"):
         fetch(name)
+
+
+def test_a_chat_takes_vectors_from_the_cache_only(hub: StandIn) -> None:
+    """A screen does not stand still for a download: the way to get it is said."""
+    hub.repositories[NAME.repository]["happy.gguf"] = b"a vector"
+    text = f"{NAME}/happy.gguf:0.5"
+    with pytest.raises(HubError, match="is not on this machine") as caught:
+        named_vector(text)
+    assert f"ggufsteer pull {NAME}/happy.gguf" in caught.value.hint
+    path = fetch(parse_hub_name(f"{NAME}/happy.gguf")).paths[0]
+    assert named_vector(text) == (str(path), 0.5)
 
 
 def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
