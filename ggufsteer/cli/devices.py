@@ -10,6 +10,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.options import BUILTIN, OnOffAuto, WholeNumber, common_options
+from ggufsteer.cli.rpc import rpc_option
 from ggufsteer.errors import EngineError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     "-fa", "--flash-attn", metavar="on|off|auto", default="auto", show_default=True, type=OnOffAuto(),
     envvar="LLAMA_ARG_FLASH_ATTN", show_envvar=True, help="Flash attention; off needs more memory.",
 )  # fmt: skip
+@rpc_option
 @common_options
 def devices_command(model: str | None, n_ctx: int, n_ubatch: int, flash_attn: str, as_json: bool) -> None:
     """Show what llama.cpp can compute on here: devices, their memory, the CPU's features, threads, the build.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from ggufsteer.cli import console
+from ggufsteer.cli.rpc import rpc_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ _MODEL_OPTIONS = (
         "-fa", "--flash-attn", variable="FLASH_ATTN", metavar="on|off|auto", default="auto", show_default=True,
         type=OnOffAuto(), help="Flash attention.",
     ),
+    rpc_option,
 )  # fmt: skip
 
 

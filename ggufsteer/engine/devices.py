@@ -4,21 +4,63 @@ It reads; what is good or bad about it is judged elsewhere. Nothing is loaded or
 """
 
 import ctypes
+import os
+import threading
 from collections.abc import Mapping
+from functools import cache
 
 import llama_cpp
 
 from ggufsteer.engine import backend
 from ggufsteer.engine.devices_facts import Build, Device, DeviceKind
+from ggufsteer.engine.devices_rpc import START, VARIABLE, parse_servers
+from ggufsteer.errors import EngineError
 from ggufsteer.text import clean
 
 _KINDS: Mapping[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+_WITH_RPC = (
+    'CMAKE_ARGS="-DGGML_RPC=on" pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python '
+    "llama-cpp-python==0.3.36"
+)
+_PATIENCE = 20.0
+"""Seconds that an RPC server has to greet in."""
 _POINTER, _SIZE, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+
+
+@cache
+def connect_servers() -> None:
+    """Add the RPC servers that the environment names to llama.cpp's devices; the second and later calls do nothing.
+
+    Raises:
+        EngineError: This build of llama.cpp has no RPC, or a server is none of its own.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return
+    registry = backend.ggml_function("ggml_backend_reg_by_name", _POINTER, _TEXT)(b"RPC")
+    find = backend.ggml_function("ggml_backend_reg_get_proc_address", _POINTER, _POINTER, _TEXT)
+    address = find(registry, b"ggml_backend_rpc_add_server") if registry else None
+    if not address:
+        raise EngineError("--rpc: this build of llama.cpp has no RPC", f"install one that has: {_WITH_RPC}")
+    add_server = ctypes.CFUNCTYPE(_POINTER, _TEXT)(address)
+    register = backend.ggml_function("ggml_backend_register", None, _POINTER)
+    for server in parse_servers(named):
+        # What listens there but is no such server may never answer, and llama.cpp would wait for ever.
+        watch = threading.Timer(_PATIENCE, os.abort)
+        watch.start()
+        try:
+            added = add_server(server.encode())
+        finally:
+            watch.cancel()
+        if not added:
+            raise EngineError(f"--rpc {server}: it is no RPC server of llama.cpp: {backend.last_complaint()}", START)
+        register(added)
 
 
 def read_devices() -> tuple[Device, ...]:
     """Give every device that the backends of this build report, in llama.cpp's order."""
     backend.prepare()
+    connect_servers()
     count = backend.ggml_function("ggml_backend_dev_count", _SIZE)
     get = backend.ggml_function("ggml_backend_dev_get", _POINTER, _SIZE)
     return tuple(_device(get(index)) for index in range(count()))
@@ -59,7 +101,8 @@ def _device(pointer: int) -> Device:
 def _backends() -> tuple[str, ...]:
     count = backend.ggml_function("ggml_backend_reg_count", _SIZE)
     get = backend.ggml_function("ggml_backend_reg_get", _POINTER, _SIZE)
-    return tuple(_registry_name(get(index)) for index in range(count()))
+    names = (_registry_name(get(index)) for index in range(count()))
+    return tuple(name for name in names if "[" not in name)  # an RPC server is a backend of its own, RPC[HOST:PORT]
 
 
 def _registry_name(pointer: int) -> str:

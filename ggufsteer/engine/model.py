@@ -18,7 +18,7 @@ from ggufsteer.engine import backend
 from ggufsteer.engine.architecture import ModelFacts, check_header
 from ggufsteer.engine.chat import ChatTemplate, Message
 from ggufsteer.engine.context import Context, ContextShape
-from ggufsteer.engine.devices import read_devices
+from ggufsteer.engine.devices import connect_servers, read_devices
 from ggufsteer.engine.devices_facts import offload_targets
 from ggufsteer.engine.devices_fit import model_sizes
 from ggufsteer.engine.devices_offload import OutOfMemory, is_about_memory, load_what_fits
@@ -146,6 +146,7 @@ class Model:
     ) -> Self:
         """Load with these options as they are; `proven` makes a context too, and gives it up again."""
         backend.prepare()
+        connect_servers()
         backend.forget_complaints()
         pointer = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_parameters(options))
         if not pointer:

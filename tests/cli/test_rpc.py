@@ -1,0 +1,128 @@
+"""`--rpc`: the same result as on one machine, and a message wherever llama.cpp would abort.
+
+The servers are llama.cpp's own: `GGUFSTEER_STOCK_LLAMA` names the folder of a build that has RPC.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggufsteer.engine.devices import read_build
+from ggufsteer.errors import ExitCode
+from ggufsteer.files.vector import read_vector
+from tests.cli.conftest import Run, environment, put_pairs
+
+
+def command(*arguments: object) -> list[str]:
+    """Give a call of the program."""
+    return [sys.executable, "-m", "ggufsteer", *map(str, arguments)]
+
+
+def free_port() -> int:
+    """Give a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextlib.contextmanager
+def rpc_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server of llama.cpp on loopback; gives its name and its process."""
+    folder = os.environ.get("GGUFSTEER_STOCK_LLAMA")
+    program = Path(folder or "") / "ggml-rpc-server"
+    if not folder or not program.is_file():
+        pytest.skip("GGUFSTEER_STOCK_LLAMA does not name a folder with ggml-rpc-server")
+    port = free_port()
+    arguments = [program, "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(port, process)
+            yield f"127.0.0.1:{port}", process
+        finally:
+            process.kill()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    patience = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < patience:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+    pytest.fail("the server does not listen")
+
+
+def with_rpc() -> dict[str, str]:
+    """Give the environment in which llama-cpp-python uses the build that has RPC."""
+    return environment(LLAMA_CPP_LIB_PATH=os.environ.get("GGUFSTEER_STOCK_LLAMA", ""))
+
+
+def test_a_server_that_is_not_there_is_a_message(run: Run) -> None:
+    """Told before anything is loaded."""
+    server = f"127.0.0.1:{free_port()}"
+    for arguments in (("devices",), ("extract", "happy.toml"), ("try", "builtin:formal", "Hello")):
+        result = run(*arguments, "--rpc", server)
+        assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "")
+        assert f"error: --rpc {server}: no answer: Connection refused" in result.stderr
+
+
+def test_a_list_that_cannot_be_meant_is_a_wrong_option(run: Run) -> None:
+    """The exit code is 2."""
+    result = run("devices", "--rpc", "localhost")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--rpc localhost: not of the form HOST:PORT" in result.stderr
+
+
+def test_a_build_without_rpc_says_which_has_it(folder: Path) -> None:
+    """A published wheel has none; the line that builds one is named."""
+    if read_build().supports_rpc:
+        pytest.skip("this build of llama.cpp has RPC")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = f"127.0.0.1:{listening.getsockname()[1]}"
+        done = subprocess.run(
+            command("devices", "--rpc", server),
+            cwd=folder, env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (ExitCode.FAILED, "")
+    assert "this build of llama.cpp has no RPC" in done.stderr
+    assert "-DGGML_RPC=on" in done.stderr
+
+
+@pytest.mark.stock
+def test_two_servers_give_the_vector_of_one_machine(folder: Path, tiny: Path) -> None:
+    """Layers that are computed elsewhere are read and steered as those here."""
+    extract = ("extract", "happy.toml", "-m", tiny, "-o")
+    with rpc_server() as (one, _), rpc_server() as (two, _):
+        for name, more in (("here.gguf", ()), ("there.gguf", ("--rpc", f"{one},{two}"))):
+            subprocess.run(command(*extract, name, *more), cwd=folder, env=with_rpc(), capture_output=True, check=True)
+    here, there = (read_vector(folder / name) for name in ("here.gguf", "there.gguf"))
+    assert here.layers == there.layers == (1, 2)
+    for layer in here.layers:
+        np.testing.assert_allclose(there.directions[layer], here.directions[layer], rtol=0, atol=1e-4)
+
+
+@pytest.mark.stock
+def test_a_server_that_is_killed_ends_the_command_with_a_message(folder: Path, tiny: Path) -> None:
+    """In the middle of an extraction: no file, no traceback, a code that is not 0."""
+    pairs = put_pairs(folder, 2000)
+    with rpc_server() as (server, process):
+        arguments = command("extract", *pairs, "-m", tiny, "-o", "lost.gguf", "-b", 64, "-ub", 64, "--rpc", server)
+        with subprocess.Popen(arguments, cwd=folder, env=with_rpc(), stderr=subprocess.PIPE, text=True) as extraction:
+            assert extraction.stderr is not None
+            for line in extraction.stderr:
+                if line.startswith("reading states"):
+                    break
+            process.send_signal(signal.SIGKILL)
+            said = extraction.stderr.read()
+            code = extraction.wait()
+    assert code == ExitCode.FAILED
+    assert f"error: --rpc {server}: a server was lost" in said
+    assert "Traceback" not in said
+    assert not [path.name for path in folder.iterdir() if "lost" in path.name]
