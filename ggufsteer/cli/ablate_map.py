@@ -20,7 +20,7 @@ NAMES = {"whole": " as a whole", "attention": "'s attention", "mlp": "'s MLP"}
 
 
 @click.command("ablate-map")
-@click.argument("vector", metavar="FILE|builtin:NAME")
+@click.argument("vector", metavar="FILE|hf:NAME|builtin:NAME")
 @click.option(
     "--recipe", "recipe_name", metavar="FILE|NAME", show_default="the one in the vector's file",
     help="The recipe whose items and personas are used.",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.argument("vector", metavar="FILE|builtin:NAME")
+@click.argument("vector", metavar="FILE|hf:NAME|builtin:NAME")
 @click.option("--recipe", metavar="RECIPE", help="Whose pairs show the concept; the vector's own where not given.")
 @budget_option
 @click.option(

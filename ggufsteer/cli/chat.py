@@ -31,7 +31,7 @@ MakeChat = Callable[[Callable[["Event"], None], Callable[["Notice"], None]], "Ch
     metavar="FILE[:STRENGTH]",
     multiple=True,
     help="A control vector, at its recommended strength unless another is given; may be repeated. "
-    f"{BUILTIN}:NAME is one that comes with ggufsteer.",
+    f"{BUILTIN}:NAME is one that comes with ggufsteer, hf:USER/REPOSITORY/FILE.gguf one from the hub.",
 )
 @click.option(
     "-sys", "--system-prompt", "system", metavar="TEXT", default="", show_default="none", help="A system prompt."
@@ -156,10 +156,8 @@ def _options(flags: dict[str, Any]) -> ChatOptions:
 
 def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float | None], ...]:
     """Find the files of the vectors that were named; without a model and a vector, those that ship, all at 0."""
-    from ggufsteer.cli.model_choice import find_vector
-    from ggufsteer.files.hub_names import is_hub_name
-    from ggufsteer.tasks.chat_vectors import is_file, named_vector
-    from ggufsteer.tasks.equaliser import split_strength
+    from ggufsteer.cli.model_choice import find_vector_with_strength
+    from ggufsteer.tasks.chat_vectors import is_file
 
     if not named and model is None:
         from ggufsteer.engine.builtin import builtin_vectors
@@ -167,9 +165,7 @@ def _vectors(named: Sequence[str], model: str | None) -> tuple[tuple[str, float 
         return tuple((str(path), 0.0) for path in builtin_vectors().values())
     found = []
     for text in named:
-        if is_hub_name(text):
-            find_vector(split_strength(text)[0])
-        path, strength = named_vector(text)
+        path, strength = find_vector_with_strength(text)
         if not is_file(path):
             raise SteerError(f"--vector {path}: no such file", f"check the path; {BUILTIN}:NAME is a vector that ships")
         found.append((path, strength))

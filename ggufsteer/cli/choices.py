@@ -152,12 +152,12 @@ class _Dose:
 
 def _doses(vectors: Sequence[str], producer: str | None) -> list[_Dose]:
     """Read what was named; what cannot be read is refused here, before the model loads."""
+    from ggufsteer.cli.model_choice import find_vector_with_strength
     from ggufsteer.files.vector import read_vector
-    from ggufsteer.tasks.chat_vectors import named_vector
 
     doses = []
     for text in vectors:
-        path, strength = named_vector(text)
+        path, strength = find_vector_with_strength(text)
         vector = read_vector(path, producer=producer)
         for remark in vector.notes:
             console.warn(f"{text}: {remark}")

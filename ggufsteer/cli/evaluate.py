@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("vectors", metavar=f"FILE|{BUILTIN}:NAME…", nargs=-1)
+@click.argument("vectors", metavar=f"FILE|hf:NAME|{BUILTIN}:NAME…", nargs=-1)
 @click.option(
     "--recipe", metavar="FILE|NAME", show_default="the first vector's own",
     help="Whose concept is measured: its held-out items, marks and questions.",

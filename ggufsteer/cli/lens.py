@@ -10,7 +10,7 @@ import click
 
 from ggufsteer.cli import console
 from ggufsteer.cli.model_choice import model_for_vector
-from ggufsteer.cli.options import BUILTIN, WholeNumber, common_options, producer_option
+from ggufsteer.cli.options import BUILTIN, WholeNumber, common_options, offline_option, producer_option
 from ggufsteer.errors import SteerError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MOST_COLUMNS = 5
 
 
 @click.command("lens")
-@click.argument("vector", metavar="FILE|builtin:NAME")
+@click.argument("vector", metavar="FILE|hf:NAME|builtin:NAME")
 @click.argument("others", metavar="[OTHER]...", nargs=-1)
 @click.option(
     "-m", "--model", metavar=f"FILE|hf:NAME|{BUILTIN}", envvar="LLAMA_ARG_MODEL", show_envvar=True,
@@ -36,6 +36,7 @@ MOST_COLUMNS = 5
     "--layers", metavar="WHICH", default="auto", show_default="all of the vector",
     help="Which layers: 2-4, 2,3,4, or 0.3-0.6 (parts of the depth).",
 )  # fmt: skip
+@offline_option
 @producer_option
 @click.option("--force", is_flag=True, help="Take vectors although they were made from another model file.")
 @common_options

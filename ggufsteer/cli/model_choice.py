@@ -37,6 +37,17 @@ def find_vector(name: str) -> Path:
     return _from_hub(name) or resolve_vector(name)
 
 
+def find_vector_with_strength(text: str) -> tuple[str, float | None]:
+    """Return the file that NAME[:STRENGTH] means, and the strength if one is given; downloads as above."""
+    from ggufsteer.files.hub_names import is_hub_name
+    from ggufsteer.tasks.chat_vectors import named_vector
+    from ggufsteer.tasks.equaliser import split_strength
+
+    if is_hub_name(text):
+        find_vector(split_strength(text)[0])
+    return named_vector(text)
+
+
 def _from_hub(name: str | None) -> Path | None:
     from ggufsteer.files.hub_names import is_hub_name
 

@@ -118,6 +118,14 @@ def _set_offline(context: click.Context, parameter: click.Parameter, wanted: boo
         settings.offline = True
 
 
+def offline_option(command: Function) -> Function:
+    """Add `--offline`, which the command does not see."""
+    return _llama_option(
+        "--offline", variable="OFFLINE", is_flag=True, expose_value=False, callback=_set_offline,
+        help="Make no request to the hub: take what is on this machine.",
+    )(command)  # fmt: skip
+
+
 _MODEL_OPTIONS = (
     _llama_option(
         "-m", "--model", variable="MODEL", metavar=f"FILE|hf:NAME|{BUILTIN}", help="The GGUF model."
@@ -126,10 +134,7 @@ _MODEL_OPTIONS = (
         "-hf", "-hfr", "--hf-repo", "hf_repo", variable="HF_REPO", metavar="USER/REPOSITORY[:QUANT]",
         help="The model from the hub, in the quantisation given, or else Q4_K_M; kept in the Hugging Face cache.",
     ),
-    _llama_option(
-        "--offline", variable="OFFLINE", is_flag=True, expose_value=False, callback=_set_offline,
-        help="Make no request to the hub: take what is on this machine.",
-    ),
+    offline_option,
     _llama_option(
         "-ngl", "--gpu-layers", "--n-gpu-layers", variable="N_GPU_LAYERS", metavar="N|auto|all",
         default="auto", show_default=True, type=WholeNumber(-1, words=("auto", "all")),

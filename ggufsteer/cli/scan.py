@@ -24,7 +24,7 @@ STDIN = "-"
 
 
 @click.command("scan")
-@click.argument("vectors", metavar="FILE|builtin:NAME…", nargs=-1, required=True)
+@click.argument("vectors", metavar="FILE|hf:NAME|builtin:NAME…", nargs=-1, required=True)
 @click.option("--text", "text_file", metavar="FILE|-", required=True, help="The text, in UTF-8; - reads stdin.")
 @click.option(
     "--layers", metavar="LIST", show_default="each vector's best one",

@@ -21,7 +21,7 @@ from ggufsteer.errors import SteerError
 
 
 @click.command("try")
-@click.argument("vector", metavar="FILE|builtin:NAME")
+@click.argument("vector", metavar="FILE|hf:NAME|builtin:NAME")
 @click.argument("question")
 @click.option(
     "--strengths",

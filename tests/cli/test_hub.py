@@ -140,6 +140,15 @@ def test_a_vector_in_the_cache_is_not_written_to(run: Run, hub: StandIn) -> None
     assert Path(path).read_bytes() == hub.repositories["someone/demo"]["v/happy.gguf"]
 
 
+def test_lens_takes_vectors_of_the_hub_and_can_be_kept_offline(run: Run, hub: StandIn) -> None:
+    """It loads no model as the others do, and has the same words."""
+    assert run("lens", "hf:someone/demo/v/happy.gguf", "--offline").exit_code == ExitCode.NETWORK
+    assert hub.asked == []
+    result = run("lens", "hf:someone/demo/v/happy.gguf", "-m", "hf:someone/demo", "-k", "1")
+    assert result.exit_code == 0, result.stderr
+    assert len(hub.downloads()) == 2
+
+
 def test_offline_is_an_error_at_once(run: Run, hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the flag, or by Hugging Face's variable."""
     result = run("extract", "happy.toml", "-hf", REPOSITORY, "--offline")
