@@ -63,8 +63,12 @@ def pip(machine: Machine, *arguments: str) -> str:
 
 def cuda_wheel(machine: Machine, cuda: int) -> str:
     """Give the line that installs a published wheel for a major version of CUDA."""
+    return _published(machine, _CUDA_WHEELS[cuda])
+
+
+def _published(machine: Machine, kind: str) -> str:
     # --only-binary: where the index lacks the version, pip would otherwise compile one without a GPU, and say nothing.
-    return _install(machine, "--only-binary", "llama-cpp-python", "--extra-index-url", f"{WHEELS}/{_CUDA_WHEELS[cuda]}")
+    return _install(machine, "--only-binary", "llama-cpp-python", "--extra-index-url", f"{WHEELS}/{kind}")
 
 
 def install(machine: Machine, backends: Sequence[str], *, tuned: bool = False) -> str:
@@ -78,6 +82,8 @@ def install(machine: Machine, backends: Sequence[str], *, tuned: bool = False) -
     cuda = newest_cuda(machine.nvidia.driver if machine.nvidia else "")
     if "CUDA" in backends and not machine.has_nvcc and not tuned and cuda is not None:
         return cuda_wheel(machine, cuda)
+    if {"Metal", "MTL"} & set(backends) and not tuned:
+        return _published(machine, "metal")
     settings = [_SETTINGS[name] for name in backends if name in _SETTINGS]
     settings += ["-DGGML_NATIVE=on"] if tuned else []
     return _compiling(machine, settings) + _install(machine, "--no-binary", "llama-cpp-python")
