@@ -156,6 +156,11 @@ def test_candidates_are_judged_by_both_signs(tiny: Model, monkeypatch: pytest.Mo
     back = {layer: -row for layer, row in rows.items()}
     assert judges.effect(rows) == -judges.effect(back) != 0
     assert judges.damage(rows) == judges.damage(back) > 0
+    other_texts = neutral_texts(tiny, 4, part=Part.CHOICE)[2:]
+    judged = EffectMeasurement(tiny, (), other_texts, with_own=False)
+    both = [judged.under(matrix(tiny, one)).neutral.p95 for one in (rows, back)]
+    assert judges.damage(rows) == pytest.approx(max(both))
+    assert max(both) > 1.001 * min(both)
     ahead, other = judges.moves(rows), judges.moves(back)
     assert ahead.effect == -other.effect != 0
     assert np.array_equal(ahead.shift, -other.shift)
