@@ -312,12 +312,11 @@ def test_it_points_to_the_positive_side(tiny: Model, run: Extraction) -> None:
 
 
 def test_the_dose_says_how_many_natural_sizes_are_added(tiny: Model, run: Extraction) -> None:
-    """Along the whole direction of the deepest layer, which is what the recipe gives without deltas and dose."""
+    """Of the deepest layer's whole direction, which is what the recipe gives without deltas and dose."""
     vector = run.vector
     whole = extract(changed(RECIPE, {"deltas": False, "dose": 1.0}), tiny).vector.directions[max(vector.layers)]
-    direction = whole.astype(np.float64)
     added = vector.as_rows(tiny.n_layer).astype(np.float64).sum(axis=0)
-    assert vector.provenance.dose == pytest.approx(float(added @ direction / (direction @ direction)), rel=1e-4)
+    assert vector.provenance.dose == pytest.approx(np.linalg.norm(added) / np.linalg.norm(whole), rel=1e-4)
 
 
 def test_layers_are_judged_by_what_is_added_to_them(tiny: Model, run: Extraction, tmp_path: Path) -> None:
