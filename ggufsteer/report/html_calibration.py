@@ -38,6 +38,7 @@ _MEANINGS = MappingProxyType(
         "mixture of methods": "of methods: of the directions of three methods",
         "mixture of all": "of all: and of axes along which states spread anyway, to take damage back",
         "sum of methods": "Sum: no weight below 0",
+        "mixture of the best": "of the best: of what came out best, weighed by what it does at this damage",
         "whole": "Whole: all layers of the vector as they are",
     }
 )

@@ -273,9 +273,9 @@ def _extraction(
 
 
 def _natural_sizes(written: Rows, directions: Rows) -> float:
-    """Say how many natural sizes all that is added amounts to, along the whole direction of the deepest layer."""
-    whole = directions[-1].astype(np.float64)
-    return float(written.astype(np.float64).sum(axis=0) @ whole / (whole @ whole))
+    """Say how many natural sizes of the deepest layer all that is added is long."""
+    added, whole = (float(np.linalg.norm(rows.astype(np.float64))) for rows in (written.sum(axis=0), directions[-1]))
+    return added / whole
 
 
 def refuse_unpaired(recipe: Recipe) -> None:

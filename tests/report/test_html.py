@@ -15,6 +15,7 @@ import pytest
 
 from ggufsteer.report.html import BEGINNING, report_html
 from ggufsteer.report.page import POLICY
+from ggufsteer.tasks.layer_search import BEST, MIXES
 from tests.report import documents
 
 MAKERS = (
@@ -333,14 +334,24 @@ def test_the_best_choice_of_layers_comes_first_and_the_chosen_one_is_marked() ->
     assert page.index("band") < page.index("2–4") < page.index("0.75") < page.index("0.25")
     assert page.count('<tr class="marked">') == 1
     assert page.count(">chosen<") == 1
-    assert "Band: several windows" in page
+    assert "Band: neighbouring layers" in page
     assert "Mixture" not in page
 
 
-def test_two_choices_of_the_same_layers_are_not_told_apart() -> None:
-    """Each is said to be of the chosen layers: which weights were taken is not in the document."""
-    page = _calibrated([_step("mixture", [2, 3], 0.5, chosen=True), _step("band", [2, 3], 0.25, chosen=True)])
-    assert page.count(">chosen layers<") == 2
+def test_of_choices_of_the_same_layers_the_one_that_was_taken_is_marked() -> None:
+    """They differ in their weights, and the document says which it was."""
+    page = _calibrated([_step("mixture of all", [2, 3], 0.5), _step("band", [2, 3], 0.25, chosen=True)])
+    assert page.count('<tr class="marked">') == page.count(">chosen<") == 1
+    assert page.index("mixture of all") < page.index('<tr class="marked">') < page.index(">chosen<")
+
+
+@pytest.mark.parametrize("what", ["layer", "band", "whole", BEST, *(mix.name for mix in MIXES)])
+def test_each_kind_of_choice_that_there_is_is_explained(what: str) -> None:
+    """In one sentence, before the table."""
+    plain, explained = (_calibrated([_step(kind, [3], 0.25)]) for kind in ("unheard of", what))
+    opening = "as far as answers stay fluent."
+    assert opening + "</p>" in plain
+    assert opening + "</p>" not in explained
 
 
 def test_many_choices_are_folded_away() -> None:

@@ -156,6 +156,11 @@ def test_candidates_are_judged_by_both_signs(tiny: Model, monkeypatch: pytest.Mo
     back = {layer: -row for layer, row in rows.items()}
     assert judges.effect(rows) == -judges.effect(back) != 0
     assert judges.damage(rows) == judges.damage(back) > 0
+    other_texts = neutral_texts(tiny, 4, part=Part.CHOICE)[2:]
+    judged = EffectMeasurement(tiny, (), other_texts, with_own=False)
+    both = [judged.under(matrix(tiny, one)).neutral.p95 for one in (rows, back)]
+    assert judges.damage(rows) == pytest.approx(max(both))
+    assert max(both) > 1.001 * min(both)
     ahead, other = judges.moves(rows), judges.moves(back)
     assert ahead.effect == -other.effect != 0
     assert np.array_equal(ahead.shift, -other.shift)
@@ -307,12 +312,11 @@ def test_it_points_to_the_positive_side(tiny: Model, run: Extraction) -> None:
 
 
 def test_the_dose_says_how_many_natural_sizes_are_added(tiny: Model, run: Extraction) -> None:
-    """Along the whole direction of the deepest layer, which is what the recipe gives without deltas and dose."""
+    """Of the deepest layer's whole direction, which is what the recipe gives without deltas and dose."""
     vector = run.vector
     whole = extract(changed(RECIPE, {"deltas": False, "dose": 1.0}), tiny).vector.directions[max(vector.layers)]
-    direction = whole.astype(np.float64)
     added = vector.as_rows(tiny.n_layer).astype(np.float64).sum(axis=0)
-    assert vector.provenance.dose == pytest.approx(float(added @ direction / (direction @ direction)), rel=1e-4)
+    assert vector.provenance.dose == pytest.approx(np.linalg.norm(added) / np.linalg.norm(whole), rel=1e-4)
 
 
 def test_layers_are_judged_by_what_is_added_to_them(tiny: Model, run: Extraction, tmp_path: Path) -> None:
