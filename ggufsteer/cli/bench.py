@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ggufsteer.tasks.bench import Plan
     from ggufsteer.tasks.progress import ReportProgress
 
-MODES = ("none", "add", "ablate", "gate", "meter")
+MODES = ("none", "add", "ablate", "gate", "meter", "extract")
 """Written out, because the table of ways would load numpy for a line of help; a test compares them."""
 FORMATS = ("md", "csv", "json", "jsonl")
 _NAMES_SHOWN = 4
@@ -202,7 +202,8 @@ def bench_command(form: str | None, as_json: bool, compare: str | None, plot: Pa
     Random tokens are computed as llama-bench does it: prompts in batches (pp), and single tokens one after the other
     (tg), without sampling. All ways of steering take turns, so that a machine that slows down slows all of them;
     `steered/not` is the median over those turns with its standard error. Add and meter take all vectors, ablate and
-    gate the first. Without -m the demo model is measured.
+    gate the first; extract reads the states of as many tokens, as the making of a vector does. Without -m the demo
+    model is measured.
     """
     if as_json and form not in (None, "json"):
         raise SteerError(f"--json and -o {form} do not go together", "leave one of the two out")

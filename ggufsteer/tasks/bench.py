@@ -20,11 +20,11 @@ import numpy as np
 from ggufsteer.engine import backend
 from ggufsteer.engine.bench_facts import build_facts, model_facts
 from ggufsteer.engine.model import LoadOptions, Model
-from ggufsteer.engine.timing import TimedContext
+from ggufsteer.engine.timing import TimedContext, TimedExtraction
 from ggufsteer.errors import EngineError, SteerError
 from ggufsteer.files.control_vector import ControlVector
 from ggufsteer.tasks.bench_figures import Spread, paired_ratio
-from ggufsteer.tasks.bench_ways import MODES, NONE, Way, made_up_vectors, way
+from ggufsteer.tasks.bench_ways import EXTRACT, MODES, NONE, Way, made_up_vectors, way
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 
 WARM_UPS = 2
@@ -66,10 +66,10 @@ class Plan:
         return prompts + [(0, n_gen) for n_gen in self.n_gens if n_gen]
 
     def modes_of(self, test: tuple[int, int]) -> list[str]:
-        """Give the ways that are compared: always the unsteered one, and the meter where single tokens are computed."""
+        """Give the ways that are compared: always the unsteered one, the meter for tokens, extraction for prompts."""
         n_prompt, _ = test
-        wanted = [mode for mode in MODES if mode in self.modes and not (mode == "meter" and n_prompt)]
-        return [NONE, *(mode for mode in wanted if mode != NONE)]
+        left_out = (NONE, "meter" if n_prompt else EXTRACT)
+        return [NONE, *(mode for mode in MODES if mode in self.modes and mode not in left_out)]
 
 
 def bench(
@@ -87,7 +87,7 @@ def bench(
         MisfitError: A vector does not fit the model.
         EngineError: llama.cpp failed, or the model does not react to steering.
     """
-    steered = any(mode != NONE for mode in plan.modes)
+    steered = any(mode not in (NONE, EXTRACT) for mode in plan.modes)
     chosen = list(vectors) or (made_up_vectors(model.n_layer, model.n_embd) if steered else [])
     ways = {mode: way(mode, chosen, model.n_layer, model.n_embd) for mode in (NONE, *plan.modes)}
     for test in plan.tests:
@@ -109,7 +109,11 @@ class _Racer:
 
     def __init__(self, model: Model, its_way: Way, n_ctx: int, stack: ExitStack) -> None:
         self.way = its_way
-        self.context = stack.enter_context(TimedContext(model, n_ctx, its_way.steering, its_way.metered))
+        self.context: TimedContext | TimedExtraction
+        if its_way.mode == EXTRACT:
+            self.context = TimedExtraction(model)
+        else:
+            self.context = stack.enter_context(TimedContext(model, n_ctx, its_way.steering, its_way.metered))
         self.samples: list[int] = []
         """Nanoseconds of each repetition."""
         self.turns: list[int] = []
@@ -126,12 +130,16 @@ def _prove(model: Model, racers: Sequence[_Racer]) -> dict[str, float]:
     shifts: dict[str, float] = {}
     plain = None
     for racer in racers:
-        racer.context.clear()
-        racer.context.generate(tokens, 0)
-        logits = racer.context.logits()
+        context = racer.context
+        if isinstance(context, TimedExtraction):
+            shifts[racer.way.mode] = 0.0
+            continue
+        context.clear()
+        context.generate(tokens, 0)
+        logits = context.logits()
         plain = logits if plain is None else plain
         shifts[racer.way.mode] = shift = float(np.abs(logits - plain).max())
-        acts = bool(racer.context.seen) if racer.way.metered else shift > 0
+        acts = bool(context.seen) if racer.way.metered else shift > 0
         if racer.way.mode != NONE and not acts:
             raise EngineError(
                 f"{model.path}: the model does not react to '{racer.way.mode}': the logits stay the same",
@@ -185,7 +193,7 @@ class _Race:
 
     def _take(self, racer: _Racer, tokens: Sequence[int], turn: range) -> int:
         part = tokens[turn.start : turn.stop]
-        if self._n_prompt:
+        if self._n_prompt or isinstance(racer.context, TimedExtraction):
             return racer.context.prompt(np.array(part, dtype=np.int64))
         return racer.context.generate(part, turn.start)
 

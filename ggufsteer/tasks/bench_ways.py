@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggufsteer.engine.interventions import NOTHING, Condition, Intervention, Steering, compile_steering
-from ggufsteer.errors import ModelError
 from ggufsteer.files.control_vector import ControlVector, Provenance
 
 NONE = "none"
-MODES = (NONE, "add", "ablate", "gate", "meter")
+EXTRACT = "extract"
+MODES = (NONE, "add", "ablate", "gate", "meter", EXTRACT)
 MADE_UP = 3
 """Vectors that are made up where none is named."""
 _ALWAYS_OPEN = -1e6
@@ -38,11 +38,10 @@ class Way:
 def made_up_vectors(n_layer: int, n_embd: int) -> list[ControlVector]:
     """Draw vectors of unit length in each layer, the same at each call.
 
-    Raises:
-        ModelError: No layer of the model can be steered.
+    Args:
+        n_layer: The model's layers, at least two.
+        n_embd: The width of its states.
     """
-    if n_layer < 2:
-        raise ModelError(f"a model of {n_layer} layer has none that can be steered", "bench it with --steer none")
     source = np.random.default_rng(0)
     vectors = []
     for number in range(1, MADE_UP + 1):
@@ -57,11 +56,11 @@ def way(mode: str, vectors: Sequence[ControlVector], n_layer: int, n_embd: int) 
     """Say what a mode does with vectors.
 
     "add" sums all of them up, and "meter" reads all of them; "ablate" and "gate" take the first. The gate is decided
-    anew at each token, and is open, so that all it can cost is paid.
+    anew at each token, and is open, so that all it can cost is paid. "extract" reads what a vector is made from.
 
     Args:
         mode: One of `MODES`.
-        vectors: At least one, unless the mode is "none".
+        vectors: At least one, where the mode steers or meters.
         n_layer: The model's layers.
         n_embd: The width of its states.
 
@@ -70,6 +69,8 @@ def way(mode: str, vectors: Sequence[ControlVector], n_layer: int, n_embd: int) 
     """
     if mode == NONE:
         return Way(NONE)
+    if mode == EXTRACT:
+        return Way(EXTRACT, layers=tuple(range(1, n_layer)))
     if mode == "meter":
         layers = tuple(sorted({vector.best_layer for vector in vectors}))
         return Way(mode, metered=tuple(vectors), n_vectors=len(vectors), layers=layers)
