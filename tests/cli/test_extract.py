@@ -150,10 +150,8 @@ def test_without_a_model_the_one_that_ships_is_taken(run: Run, tiny: Path, monke
 )
 def test_llama_cpps_spellings_of_values_are_understood(spelled: str, meant: str) -> None:
     """What a person has in the environment for llama.cpp's programs is no mistake here; -1 stands for the default."""
-    command = click.Command("c", params=[], callback=lambda **values: values)
-    options = load_options(model_options(command).main(
-        ["-fa", spelled, "-t", "-1", "-ngl", "-1"], standalone_mode=False
-    ))  # fmt: skip
+    command = click.command("c")(model_options(lambda **values: values))
+    options = load_options(command.main(["-fa", spelled, "-t", "-1", "-ngl", "-1"], standalone_mode=False))
     assert (options.flash_attention, options.n_threads, options.n_gpu_layers) == (meant, None, -1)
 
 
