@@ -4,7 +4,8 @@ Every input that is known to end llama.cpp in an abort is refused here, before t
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,6 +228,16 @@ class Context:
     def most_tokens(self) -> int:
         """The most tokens in one batch. With edits it must be one micro-batch of llama.cpp."""
         return self.n_batch if self._steering.edits is None else min(self.n_batch, self.n_ubatch)
+
+    @contextmanager
+    def steered_by(self, steering: Steering | Float32 | None) -> Iterator[None]:
+        """Steer for as long as this lasts; afterwards it is steered as before. See `set_steering`."""
+        before = self.steering
+        try:
+            self.set_steering(steering)
+            yield
+        finally:
+            self.set_steering(before)
 
     def set_steering(self, steering: Steering | Float32 | None, *, keep_memory: bool = False) -> None:
         """Steer every decode from now on.

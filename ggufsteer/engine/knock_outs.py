@@ -290,13 +290,8 @@ def find_middle(model: Model) -> str | None:
         return made[-1]
 
     token = max(model.vocabulary.start_token, 0)
-    context = model.context
-    before = context.steering
-    context.set_steering(NOTHING)
-    try:
+    with model.context.steered_by(NOTHING):
         LogitReading(model, TokenSequences.pack([TokenSequence((token,), (0,))])).run(lambda _, __: None, reader=make)
-    finally:
-        context.set_steering(before)
     made[0].finish_probe()
     arrived = made[0].arrived
     if not _passes(arrived[_BEHIND], model.n_layer):
@@ -367,11 +362,6 @@ class KnockOutMeasurement:
 
         part: Part = "whole" if knock_out is None else knock_out.part
         reader: Callable[[], PartReader] = lambda: PartReader(part, self._middle)  # noqa: E731
-        context = self._model.context
-        before = context.steering
-        context.set_steering(NOTHING if knock_out is None else knock_out.steering())
-        try:
+        with self._model.context.steered_by(NOTHING if knock_out is None else knock_out.steering()):
             self._reading.run(take, reader=reader, progress=progress)
-        finally:
-            context.set_steering(before)
         return np.array([part.mean() for part in np.split(scores, self._cuts)])

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufsteer.engine.interventions import NOTHING, Steering
-from ggufsteer.engine.logits import LogitReading, TakeLogits, log_normalisers
+from ggufsteer.engine.logits import LogitReading, log_normalisers
 from ggufsteer.engine.measurement import ScoredText
 from ggufsteer.engine.model import Model
-from ggufsteer.engine.sequences import TokenSequence, TokenSequences
+from ggufsteer.engine.sequences import TokenSequences
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -37,12 +37,7 @@ class LikeliestTokens:
             SteerError: A text is longer than the context.
         """
         self._model = model
-        self._reading = LogitReading(
-            model,
-            TokenSequences.pack(
-                TokenSequence(text.tokens[:-1], tuple(range(text.start - 1, len(text.tokens) - 1))) for text in texts
-            ),
-        )
+        self._reading = LogitReading(model, TokenSequences.pack(text.sequence for text in texts))
         n_rows, kept = sum(map(len, texts)), min(n_likeliest, model.n_vocab)
         self._tokens = np.empty((n_rows, kept), dtype=np.int64)
         self.unsteered: Float32 = np.empty((n_rows, kept), dtype=np.float32)
@@ -52,7 +47,8 @@ class LikeliestTokens:
             self._tokens[observations] = np.argpartition(-logits, kept - 1, axis=1)[:, :kept]
             self.unsteered[observations] = self._logs(observations, logits)
 
-        self._run(find, NOTHING)
+        with model.context.steered_by(NOTHING):
+            self._reading.run(find)
 
     @property
     def n_distinct(self) -> int:
@@ -70,18 +66,10 @@ class LikeliestTokens:
         def take(observations: Int64, logits: Float32) -> None:
             logs[observations] = self._logs(observations, logits)
 
-        self._run(take, steering if isinstance(steering, Steering) else Steering.of(steering))
+        with self._model.context.steered_by(steering):
+            self._reading.run(take)
         return logs
 
     def _logs(self, observations: Int64, logits: Float32) -> Float32:
         likely = np.take_along_axis(logits, self._tokens[observations], axis=1)
         return likely - log_normalisers(logits)[:, np.newaxis].astype(np.float32)
-
-    def _run(self, take: TakeLogits, steering: Steering) -> None:
-        context = self._model.context
-        before = context.steering
-        context.set_steering(steering)
-        try:
-            self._reading.run(take)
-        finally:
-            context.set_steering(before)

@@ -51,6 +51,11 @@ class ScoredText:
         """Tell how many tokens are scored."""
         return len(self.tokens) - self.start
 
+    @property
+    def sequence(self) -> TokenSequence:
+        """What is evaluated, and the rows that tell of the scored tokens; the last token is only looked up."""
+        return TokenSequence(self.tokens[:-1], tuple(range(self.start - 1, len(self.tokens) - 1)))
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -79,11 +84,7 @@ class Measurement:
         """
         self._model = model
         self._every = every = [*texts, *followed]
-        sequences = TokenSequences.pack(
-            # The last token is only looked up, never evaluated.
-            TokenSequence(text.tokens[:-1], tuple(range(text.start - 1, len(text.tokens) - 1)))
-            for text in every
-        )
+        sequences = TokenSequences.pack(text.sequence for text in every)
         self._bounds = np.cumsum([0, *map(len, every)])
         self._n_texts = len(texts)
         self._first_followed = int(self._bounds[len(texts)])
@@ -195,14 +196,9 @@ class Measurement:
             if compare is not None:
                 divergences[numbers] = divergence(compare[self._logs_at[numbers]], chosen, shift)
 
-        context = self._model.context
-        before = context.steering
-        context.set_steering(steering)
-        try:
+        with self._model.context.steered_by(steering):
             self._reading.run(take, progress=progress)
             self.n_computed += self.n_distinct
-        finally:
-            context.set_steering(before)
         cuts = self._bounds[1:-1]
         texts = np.split(scores, cuts) if len(self._bounds) > 1 else []
         parts = np.split(divergences, self._bounds[self._n_texts + 1 : -1] - self._first_followed)

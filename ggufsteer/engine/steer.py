@@ -49,13 +49,8 @@ def steered(model: Model, vectors: Sequence[Dosed | Intervention], *, force: boo
     steering = compile_steering(interventions, model.n_layer, model.n_embd)
     if steering.rows is not None:
         prove(model, steering.rows)
-    context = model.context
-    before = context.steering
-    try:
-        context.set_steering(steering)
+    with model.context.steered_by(steering):
         yield warnings
-    finally:
-        context.set_steering(before)
 
 
 def _checked(intervention: Intervention, model: Model, *, force: bool) -> list[str]:

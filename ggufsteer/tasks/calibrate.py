@@ -21,7 +21,7 @@ from ggufsteer.maths.dose import Trial, trials_to_budget
 from ggufsteer.tasks.components import Component
 from ggufsteer.tasks.effect import EffectMeasurement
 from ggufsteer.tasks.fluent import FluencyMeasurement
-from ggufsteer.tasks.layer_search import Candidate, Found, Judges, Moves, Rows, Step, scaled, search_layers
+from ggufsteer.tasks.layer_search import Candidate, Found, Judges, Moves, Rows, Step, as_matrix, scaled, search_layers
 from ggufsteer.tasks.neutral_texts import ANSWER_TOKENS, Part, neutral_texts
 from ggufsteer.tasks.progress import Progress, ReportProgress, ignore
 
@@ -153,7 +153,7 @@ def calibrate(
     rows = scaled(found.rows, trial.strength)
     maximum, fluent = _fluent_range(model, rows, answers, report)
     other = neutral_texts(model, n_texts, seed=seed, part=Part.JUDGING, report=report)
-    check = EffectMeasurement(model, (), other, with_own=False).under(_as_matrix(model, rows)).neutral.p95
+    check = EffectMeasurement(model, (), other, with_own=False).under(as_matrix(model, rows)).neutral.p95
     return rows, Calibration(
         budget=budget,
         p95=trial.damage,
@@ -234,7 +234,7 @@ class _LayerSearch:
         return Moves(float((ahead - back).mean()) / 2, (up - down) * np.float32(0.5))
 
     def _both(self, rows: Rows) -> tuple[Float32, Float32]:
-        matrix = _as_matrix(self._model, rows)
+        matrix = as_matrix(self._model, rows)
         return matrix, -matrix
 
 
@@ -244,7 +244,7 @@ class _Dose:
     def __init__(self, model: Model, neutral: Sequence[ScoredText], rows: Rows) -> None:
         self._every = EffectMeasurement(model, (), neutral, with_own=False)
         self._first = EffectMeasurement(model, (), neutral[:FIRST_TEXTS], with_own=False)
-        self._matrix = _as_matrix(model, rows)
+        self._matrix = as_matrix(model, rows)
 
     @property
     def n_evaluations(self) -> int:
@@ -278,7 +278,7 @@ class _Dose:
 
 def _fluent_range(model: Model, rows: Rows, answers: FluencyMeasurement, report: ReportProgress) -> tuple[float, float]:
     """Give the largest fluent strength that is found, 0 for none, and the share of fluent answers at strength 1."""
-    matrix = _as_matrix(model, rows)
+    matrix = as_matrix(model, rows)
     done = 0
 
     def fluent(strength: float) -> float:
@@ -297,10 +297,3 @@ def _fluent_range(model: Model, rows: Rows, answers: FluencyMeasurement, report:
         middle = (low + high) / 2
         low, high = (middle, high) if fluent(middle) >= FLUENT else (low, middle)
     return low, at_one
-
-
-def _as_matrix(model: Model, rows: Rows) -> Float32:
-    matrix = np.zeros((model.n_layer - 1, model.n_embd), dtype=np.float32)
-    for layer, row in rows.items():
-        matrix[layer - 1] = row
-    return matrix

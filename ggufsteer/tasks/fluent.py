@@ -74,13 +74,8 @@ class FluencyMeasurement:
 
     def answers(self, steering: Steering | NDArray[np.float32]) -> list[Answer]:
         """Give greedy answers under a steering, or with rows added; afterwards the model is steered as before."""
-        context = self._model.context
-        before = context.steering
-        context.set_steering(steering)
-        try:
+        with self._model.context.steered_by(steering):
             return generate(self._model, self.prompts, max_tokens=self._max_tokens)
-        finally:
-            context.set_steering(before)
 
     def under(self, steering: Steering | NDArray[np.float32]) -> Fluency:
         """Measure the answers under a steering, or with rows added."""
@@ -111,17 +106,12 @@ class FluencyMeasurement:
         keys = [[(place, answer.tokens) for place, answer in enumerate(answers)] for answers in given]
         new = [key for key in dict.fromkeys(chain(*keys)) if key[1] and key not in self._known]
         heads = [(self.prompts[place], self._prompted[place] or self.prompts[place]) for place, _ in new]
-        context = self._model.context
-        before = context.steering
-        context.set_steering(NOTHING)
-        try:
+        with self._model.context.steered_by(NOTHING):
             scores = log_probabilities(
                 self._model,
                 [[*head, *tokens] for (_, tokens), both in zip(new, heads, strict=True) for head in both],
                 starts=[len(head) for both in heads for head in both],
             )
-        finally:
-            context.set_steering(before)
         least = [-max(float(one.mean()), float(two.mean())) for one, two in zip(scores[::2], scores[1::2], strict=True)]
         known = {**self._known, **dict(zip(new, least, strict=True))}
         return [[known.get(key, 0.0) for key in row] for row in keys]

@@ -15,13 +15,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufsteer.maths.directions import block_deltas
 from ggufsteer.maths.dose import Trial, trials_to_budget
 from ggufsteer.maths.weights import best_weights, information
 from ggufsteer.tasks.components import DIRECTION, OTHER_METHOD, SPREAD, Component
+
+if TYPE_CHECKING:
+    from ggufsteer.engine.model import Model
 
 Float32 = NDArray[np.float32]
 Rows = Mapping[int, Float32]
@@ -149,7 +154,7 @@ def search_layers(
     tried: list[Entry] = []
     size = _FIRST_SIZE
     for number, (what, rows) in enumerate(every):
-        relative = _relative_size(rows, state_norms)
+        relative = relative_size(rows, state_norms)
         trial = _at_budget(rows, size / relative, budget, judges)
         size = min(max(trial.strength * relative, 0.05), 4.0)
         tried.append(_scored(what, rows, trial, budget, judges))
@@ -179,7 +184,7 @@ def _mixture_of_the_best(parts: Sequence[Rows], judges: Judges) -> Rows:
 
 
 def _small_dose(component: Component, state_norms: Mapping[int, float]) -> Component:
-    relative = _relative_size(component.rows, state_norms)
+    relative = relative_size(component.rows, state_norms)
     return dataclasses.replace(component, rows=scaled(component.rows, SMALL_DOSE / relative))
 
 
@@ -201,6 +206,14 @@ def _mixtures(components: Sequence[Component], moves: Sequence[Moves], likely: F
         )
         if weights @ effects[places] > 0:
             yield mix.name, _weighted([components[place].rows for place in places], weights.tolist())
+
+
+def as_matrix(model: Model, rows: Rows) -> Float32:
+    """Give rows as the engine takes them. # (n_layer - 1, n_embd)"""
+    matrix = np.zeros((model.n_layer - 1, model.n_embd), dtype=np.float32)
+    for layer, row in rows.items():
+        matrix[layer - 1] = row
+    return matrix
 
 
 def scaled(rows: Rows, strength: float) -> Rows:
@@ -239,8 +252,7 @@ def _best_heard(ranked: Sequence[Entry], judges: Judges) -> Entry:
 def _scored(what: str, rows: Rows, trial: Trial, budget: float, judges: Judges) -> Entry:
     """Give the effect at the budget, the rows there, and the note of it."""
     sized = scaled(rows, trial.strength)
-    correction = math.sqrt(budget / trial.damage) if trial.damage > 0 else 1.0
-    effect = judges.effect(sized) * min(max(correction, 0.5), 2.0)
+    effect = corrected_effect(judges.effect(sized), trial.damage, budget)
     return effect, sized, Step(tuple(rows), trial.strength, effect, trial.damage, what)
 
 
@@ -249,7 +261,18 @@ def _at_budget(rows: Rows, first: float, budget: float, judges: Judges) -> Trial
     trials = trials_to_budget(
         lambda strength: judges.damage(scaled(rows, strength)), budget, first=first, tolerance=_CLOSE, most=_TRIALS
     )
+    return nearest(trials, budget)
+
+
+def nearest(trials: Sequence[Trial], budget: float) -> Trial:
+    """Give the trial whose damage is nearest to the budget, by their ratio."""
     return min(trials, key=lambda trial: abs(math.log(max(trial.damage, 1e-9) / budget)))
+
+
+def corrected_effect(effect: float, damage: float, budget: float) -> float:
+    """Correct an effect for a damage that is not quite the budget: it grows with the root of the divergence."""
+    correction = math.sqrt(budget / damage) if damage > 0 else 1.0
+    return effect * min(max(correction, 0.5), 2.0)
 
 
 def candidates_of_directions(directions: Rows) -> list[Candidate]:
@@ -287,15 +310,10 @@ def _bands(windows: Sequence[list[int]]) -> Iterator[tuple[str, list[int]]]:
 
 def _deltas(directions: Rows, layers: Sequence[int]) -> Rows:
     """Give what each layer of a band adds to the one before it; the first gives all that it has."""
-    rows = {}
-    before: Float32 | float = 0.0
-    for layer in layers:
-        rows[layer] = np.asarray(directions[layer] - before, dtype=np.float32)
-        before = directions[layer]
-    return rows
+    return dict(zip(layers, block_deltas(np.stack([directions[layer] for layer in layers])), strict=True))
 
 
-def _relative_size(rows: Rows, state_norms: Mapping[int, float]) -> float:
+def relative_size(rows: Rows, state_norms: Mapping[int, float]) -> float:
     """Give the length of what the stream has been given by some layer, where it is largest.
 
     In parts of the states' length at the first layer. A mixture may take back at the end what it gave before, so that

@@ -6,7 +6,6 @@ measures, and decides nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufsteer.files.search_ledger import Judged
-from ggufsteer.maths.dose import Trial, trials_to_budget
+from ggufsteer.maths.dose import trials_to_budget
 from ggufsteer.maths.statistics import spread_evenly
 from ggufsteer.tasks.effect import Damage, EffectMeasurement
 from ggufsteer.tasks.fluent import FluencyMeasurement
+from ggufsteer.tasks.layer_search import as_matrix, corrected_effect, nearest, relative_size
 from ggufsteer.tasks.method_search import Round
 
 if TYPE_CHECKING:
@@ -95,19 +95,18 @@ class ModelJudge:
         trials = trials_to_budget(
             damage,
             self._budget,
-            first=before or FIRST_SIZE / self._relative_size(rows),
+            first=before or FIRST_SIZE / relative_size(rows, self._state_norms),
             tolerance=_CLOSE[each.is_last],
             most=_TRIALS[each.is_last],
         )
-        trial = min(trials, key=self._distance)
+        trial = nearest(trials, self._budget)
         sized = np.float32(trial.strength) * matrix
         effect = float((shown.under(sized).log_odds - shown.under(-sized).log_odds).mean())
-        correction = math.sqrt(self._budget / trial.damage) if trial.damage > 0 else 1.0
         return Judged(
             round=each.number,
             candidate=name,
             strength=trial.strength,
-            effect=effect * min(max(correction, 0.5), 2.0),
+            effect=corrected_effect(effect, trial.damage, self._budget),
             damage=trial.damage,
             mean_damage=seen[trial.strength].mean,
             fluent=self._heard().under(sized).fluent if each.is_last else None,
@@ -128,21 +127,3 @@ class ModelJudge:
         if self._answers is None:
             self._answers = FluencyMeasurement(self._model, system=self._system)
         return self._answers
-
-    def _distance(self, trial: Trial) -> float:
-        return abs(math.log(max(trial.damage, 1e-9) / self._budget))
-
-    def _relative_size(self, rows: Rows) -> float:
-        """Give the length of all that is added, in parts of the states' length at the first of its layers."""
-        reference = self._state_norms.get(min(rows)) or 1.0
-        return (
-            float(np.linalg.norm(np.sum([row.astype(np.float64) for row in rows.values()], axis=0))) / reference or 1.0
-        )
-
-
-def as_matrix(model: Model, rows: Rows) -> NDArray[np.float32]:
-    """Give rows as the engine takes them. # (n_layer - 1, n_embd)"""
-    matrix = np.zeros((model.n_layer - 1, model.n_embd), dtype=np.float32)
-    for layer, row in rows.items():
-        matrix[layer - 1] = row
-    return matrix
